@@ -1,0 +1,240 @@
+"""The experiment file's schema: what `tfseg train CONFIG` reads, checks and saves."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tfseg.registry import suggest
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the key and what would be right."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Model(_Section):
+    """Which network, and where its weights come from."""
+
+    name: str
+    num_classes: int = Field(gt=0)
+    options: dict[str, Any] = {}
+    weights: Path | None = None
+    weights_origin: str | None = None
+    skip_heads: bool = False
+    backbone_weights: Path | None = None
+    backbone_origin: str | None = None
+
+
+class Split(_Section):
+    """One split of a data set: a registered reader and its options."""
+
+    reader: str
+    options: dict[str, Any] = {}
+
+
+class Data(_Section):
+    """What is read and how it is augmented.
+
+    ``transforms`` is a list of one-key mappings ``{name: {option: value}}``, applied in order
+    to the training split.
+    """
+
+    train: Split
+    validation: Split | None = None
+    transforms: list[dict[str, dict[str, Any]]] = []
+    ignore_label: int = 255
+    cache: Literal["none", "memory", "disk"] = "none"
+
+    @model_validator(mode="after")
+    def _one_key_each(self) -> Self:
+        for index, transform in enumerate(self.transforms):
+            if len(transform) != 1:
+                raise ValueError(f"transforms.{index} must have one key, has {sorted(transform)}")
+        return self
+
+
+class Optimizer(_Section):
+    """The update rule. Rates are those of the backbone and of every layer outside a head."""
+
+    name: Literal["sgd", "adam", "adamw", "nadam"] = "sgd"
+    learning_rate: float = Field(gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    beta_1: float = Field(0.9, ge=0, lt=1)
+    beta_2: float = Field(0.999, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    decay_norm_and_bias: bool = False
+    head_multiplier: float = Field(1.0, gt=0)
+    head_bias_multiplier: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+
+
+class Schedule(_Section):
+    """The learning rate's course over ``train.steps``, as a factor of the optimizer's rate."""
+
+    name: Literal["constant", "poly", "step"] = "constant"
+    power: float = Field(0.9, gt=0)
+    milestones: list[int] = []
+    gamma: float = Field(0.1, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    warmup_factor: float = Field(1 / 3, ge=0, le=1)
+
+
+class Loss(_Section):
+    """Softmax cross-entropy over labelled pixels.
+
+    ``reduction``: "mean" divides by the labelled pixels of the global batch, "sum" does not
+    (FCN's unnormalised loss). ``pixel_weights`` multiplies by the sample's weight map.
+    """
+
+    reduction: Literal["mean", "sum"] = "mean"
+    class_weights: list[float] | None = None
+    pixel_weights: bool = False
+    aux_weight: float = Field(0.4, ge=0)
+
+
+class Train(_Section):
+    """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch."""
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    accumulate: int = Field(1, gt=0)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    strategy: Literal["one", "mirrored"] = "one"
+    jit_compile: bool = False
+    validate_every: int | None = Field(None, gt=0)
+    checkpoint_every: int | None = Field(None, gt=0)
+    keep_checkpoints: int = Field(3, gt=0)
+    log_every: int = Field(20, gt=0)
+    best_metric: str = "mean_iou"
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    loss: Loss = Loss()
+
+
+class Predict(_Section):
+    """How images become predictions, in validation, evaluation and on the command line.
+
+    ``crop_size`` is (height, width) of a sliding window; ``stride_rate`` is its step as a
+    fraction of the crop. ``tile_size`` is the (height, width) of the *output* of an overlap tile.
+    """
+
+    mode: Literal["whole", "sliding", "overlap_tile"] = "whole"
+    scales: list[float] = [1.0]
+    flip: bool = False
+    rotations: bool = False
+    base_size: int | None = Field(None, gt=0)
+    crop_size: tuple[int, int] | None = None
+    stride_rate: float = Field(2 / 3, gt=0, le=1)
+    tile_size: tuple[int, int] | None = None
+    batch_size: int = Field(1, gt=0)
+
+
+class Metrics(_Section):
+    """Which scores `tfseg evaluate` computes: confusion-matrix scores always, EM ones on demand.
+
+    ``boundary_class`` is the label of the membrane in EM data.
+    """
+
+    em: bool = False
+    boundary_class: int = Field(0, ge=0)
+
+
+class Experiment(_Section):
+    """A whole experiment file."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    model: Model
+    data: Data
+    train: Train
+    predict: Predict = Predict()
+    metrics: Metrics = Metrics()
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    section: Any = Experiment
+    for part in location[:-1]:
+        section = section.model_fields[str(part)].annotation
+        # `Split | None`: the section is the one member that is a model.
+        members = [m for m in getattr(section, "__args__", ()) if isinstance(m, type)]
+        section = next((m for m in members if issubclass(m, BaseModel)), section)
+    return list(section.model_fields)
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    lines = []
+    for e in error.errors():
+        key = ".".join(str(part) for part in e["loc"]) or "the file"
+        if e["type"] == "extra_forbidden":
+            what = f"unknown key; {suggest(str(e['loc'][-1]), _keys_at(e['loc']))}"
+        elif e["type"] == "missing":
+            what = "missing"
+        else:
+            what = f"{e['msg']}, got {e['input']!r}" if e["type"] != "value_error" else e["msg"]
+        lines.append(f"  {key}: {what}")
+    return f"{origin} is not a valid experiment:\n" + "\n".join(lines)
+
+
+def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """The tree with ``key.sub=value`` assignments applied; values are read as YAML.
+
+    Raises:
+        ConfigError: for an assignment without "=" or through a key that is no mapping.
+    """
+    tree = yaml.safe_load(yaml.safe_dump(tree))  # a deep copy
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {assignment!r}: expected key=value, as in train.steps=100")
+        *parents, last = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {assignment!r}: {parent!r} is no section")
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise ConfigError(f"--set {assignment!r}: the value is no YAML: {e}") from e
+    return tree
+
+
+def load(path: str | Path, assignments: list[str] | None = None) -> Experiment:
+    """Reads and checks an experiment file.
+
+    Args:
+        path: a YAML file.
+        assignments: ``key.sub=value`` strings that override it.
+
+    Raises:
+        ConfigError: unreadable file, unknown key (the nearest is named), wrong type or value.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"cannot read the config {path}: {e.strerror}") from e
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} is no YAML file: {e}") from e
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must be a mapping of sections, is {type(tree).__name__}")
+    return parse(override(tree, assignments or []), str(path))
+
+
+def parse(tree: dict[str, Any], origin: str = "the config") -> Experiment:
+    """Checks a config given as a mapping; see `load`."""
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError(_explain(e, origin)) from None
+
+
+def dump(experiment: Experiment) -> str:
+    """The resolved experiment as YAML that `load` reads back to an equal one."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)
