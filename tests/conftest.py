@@ -1,0 +1,28 @@
+"""Shared fixtures: real data and goldens that live beside the checkout."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """``shared("data/camvid")``: that folder's path; the test skips where it is absent.
+
+    In CI its absence is a failure: there the data is expected.
+    """
+
+    def find(path):
+        found = SHARED / path
+        if not found.exists():
+            if os.environ.get("CI"):
+                pytest.fail(f"{found} is absent in CI")
+            pytest.skip(f"{found} is absent")
+        return found
+
+    return find
