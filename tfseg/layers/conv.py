@@ -1,0 +1,125 @@
+"""Convolutions, norms and pools with the padding rules of Caffe and torch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+NORMS = ("batch", "sync_batch", "frozen_batch")
+Norm = Callable[[Any, str], Any]
+
+#: He initialisation as Caffe's "msra" filler: gaussian of variance 2 / fan-in.
+MSRA = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+
+
+def batch_norm(kind: str, *, epsilon: float = 1e-5, momentum: float = 0.9) -> Norm:
+    """A function ``(x, name) -> x`` that adds one batch normalisation.
+
+    Args:
+        kind: "batch", "sync_batch" (statistics over all replicas) or "frozen_batch"
+            (statistics, scale and offset stay as they are loaded).
+        epsilon: added to the variance.
+        momentum: what the moving statistics keep a step (torch's momentum is 1 minus this).
+
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in NORMS:
+        raise ValueError(f"norm must be one of {NORMS}, not {kind!r}")
+
+    def norm(x: Any, name: str) -> Any:
+        layer = keras.layers.BatchNormalization(
+            epsilon=epsilon,
+            momentum=momentum,
+            synchronized=kind == "sync_batch",
+            trainable=kind != "frozen_batch",
+            name=name,
+        )
+        return layer(x)
+
+    return norm
+
+
+def conv2d(
+    x: Any,
+    filters: int,
+    kernel: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: int | None = None,
+    dilation: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    initializer: Any = MSRA,
+) -> Any:
+    """A convolution padded by ``padding`` zeros on each side, as Caffe and torch count it.
+
+    Args:
+        x: (B, H, W, C).
+        padding: None: (kernel - 1) / 2 * dilation, which keeps the size at stride 1.
+    """
+    same = (kernel - 1) // 2 * dilation
+    padding = same if padding is None else padding
+    keeps_size = stride == 1 and padding == same and kernel % 2 == 1
+    if padding and not keeps_size:
+        # TensorFlow's "same" pads strided convolutions on the far side first.
+        x = keras.layers.ZeroPadding2D(padding, name=f"{name}.pad")(x)
+    return keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same" if keeps_size else "valid",
+        dilation_rate=dilation,
+        groups=groups,
+        use_bias=use_bias,
+        kernel_initializer=initializer,
+        name=name,
+    )(x)
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class MaxPool2D(keras.layers.Layer):
+    """Max pooling with explicit padding and, as in Caffe, sizes rounded up.
+
+    Args:
+        size: side of the window.
+        stride: step of the window.
+        padding: cells on each side that never win the maximum.
+        ceil_mode: round the output's size up: a window may hang over the far edge, but must
+            start inside the image or the near padding.
+
+    Input (B, H, W, C), output (B, h, w, C).
+    """
+
+    def __init__(
+        self, size: int, stride: int, *, padding: int = 0, ceil_mode: bool = False, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.size, self.stride = size, stride
+        self.padding, self.ceil_mode = padding, ceil_mode
+
+    def call(self, x: Any) -> Any:
+        # Padding the far side by stride - 1 more turns the floor into a ceiling.
+        far = self.padding + (self.stride - 1 if self.ceil_mode else 0)
+        if far:
+            side = (self.padding, far)
+            x = keras.ops.pad(x, ((0, 0), side, side, (0, 0)), constant_values=float("-inf"))
+        return keras.ops.max_pool(x, self.size, self.stride, padding="valid")
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        extra = 2 * self.padding + (self.stride - 1 if self.ceil_mode else 0)
+
+        def side(n: int | None) -> int | None:
+            return None if n is None else (n + extra - self.size) // self.stride + 1
+
+        return (shape[0], side(shape[1]), side(shape[2]), shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "stride": self.stride,
+            "padding": self.padding,
+            "ceil_mode": self.ceil_mode,
+        }

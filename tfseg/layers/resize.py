@@ -1,0 +1,93 @@
+"""Layers that fit one feature map to another's size."""
+
+from typing import Any
+
+import keras
+
+from tfseg.ops.resize import adaptive_average_pool, resize_bilinear
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class ResizeLike(keras.layers.Layer):
+    """Bilinear interpolation of the first input to the second's height and width.
+
+    Args:
+        align_corners: see `tfseg.ops.resize.bilinear_matrix`.
+
+    Inputs (B, h, w, C) and (B, H, W, any), output (B, H, W, C).
+    """
+
+    def __init__(self, *, align_corners: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.align_corners = align_corners
+
+    def call(self, inputs: Any) -> Any:
+        x, like = inputs
+        size = keras.ops.shape(like)[1:3]
+        return resize_bilinear(x, size, align_corners=self.align_corners)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "align_corners": self.align_corners}
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class AdaptiveAveragePool2D(keras.layers.Layer):
+    """Averages over a ``bins`` x ``bins`` grid; see `tfseg.ops.resize.adaptive_average_pool`.
+
+    Input (B, H, W, C), output (B, bins, bins, C).
+    """
+
+    def __init__(self, bins: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.bins = bins
+
+    def call(self, x: Any) -> Any:
+        return adaptive_average_pool(x, self.bins)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (shape[0], self.bins, self.bins, shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "bins": self.bins}
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class CenterCropLike(keras.layers.Layer):
+    """The centre of the first input, as large as the second.
+
+    Inputs (B, H, W, C) and (B, h, w, any) with h <= H and w <= W, output (B, h, w, C).
+    """
+
+    def call(self, inputs: Any) -> Any:
+        x, like = inputs
+        height, width = keras.ops.shape(like)[1:3]
+        top = (keras.ops.shape(x)[1] - height) // 2
+        left = (keras.ops.shape(x)[2] - width) // 2
+        return x[:, top : top + height, left : left + width]
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class PadLike(keras.layers.Layer):
+    """The first input with zeros below and to the right, as large as the second.
+
+    Inputs (B, h, w, C) and (B, H, W, any) with h <= H and w <= W, output (B, H, W, C).
+    """
+
+    def call(self, inputs: Any) -> Any:
+        x, like = inputs
+        height, width = keras.ops.shape(like)[1:3]
+        below = height - keras.ops.shape(x)[1]
+        right = width - keras.ops.shape(x)[2]
+        return keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])
