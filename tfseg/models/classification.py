@@ -1,0 +1,108 @@
+"""The trunks with their ImageNet classifiers, as the published weights have them."""
+
+from typing import Any
+
+import keras
+
+from tfseg.backbones import RESNETS, mobilenet_v2, resnet, vgg16
+from tfseg.backbones.mobilenet_v2 import style_norm
+from tfseg.layers.conv import batch_norm, conv2d
+from tfseg.layers.resize import AdaptiveAveragePool2D
+from tfseg.registry import Preprocessing, register
+
+#: torchvision's, for images of 0..255
+IMAGENET_RGB = Preprocessing("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+#: keras.applications' "tf" mode: [-1, 1]
+MINUS_ONE_TO_ONE = Preprocessing("rgb", (127.5,) * 3, (127.5,) * 3)
+
+_PAPERS = {
+    "resnet": "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
+    "resnext": "Xie et al., Aggregated Residual Transformations, CVPR 2017",
+    "vgg": "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015",
+    "mobilenet": "Sandler et al., MobileNetV2, CVPR 2018",
+}
+
+
+def mobilenet_preprocessing(options: dict[str, Any]) -> Preprocessing:
+    """The preprocessing of a MobileNetV2 style's published weights."""
+    return MINUS_ONE_TO_ONE if options["style"] == "keras" else IMAGENET_RGB
+
+
+def _register_resnet(layout: str) -> None:
+    @register(
+        layout,
+        task="classification",
+        paper=_PAPERS["resnext" if layout.startswith("resnext") else "resnet"],
+        num_classes=1000,
+        preprocessing=IMAGENET_RGB,
+    )
+    def build(
+        num_classes: int,
+        output_stride: int = 32,
+        stride_in: str = "3x3",
+        stem: str = "plain",
+        norm: str = "batch",
+    ) -> keras.Model:
+        image = keras.Input((None, None, 3), name="image")
+        features = resnet(
+            image,
+            layout,
+            output_stride=output_stride,
+            stride_in=stride_in,
+            stem=stem,
+            norm=batch_norm(norm),
+        )
+        x = keras.layers.GlobalAveragePooling2D(name="avgpool")(features["c5"])
+        return keras.Model(image, keras.layers.Dense(num_classes, name="fc")(x))
+
+
+for _layout in RESNETS:
+    _register_resnet(_layout)
+
+
+def _register_vgg(name: str, normalised: bool) -> None:
+    @register(
+        name,
+        task="classification",
+        paper=_PAPERS["vgg"],
+        num_classes=1000,
+        preprocessing=IMAGENET_RGB,
+    )
+    def build(num_classes: int, dropout: float = 0.5) -> keras.Model:
+        image = keras.Input((None, None, 3), name="image")
+        x = vgg16(image, norm=batch_norm("batch") if normalised else None)["c5"]
+        # The fully connected layers as convolutions; torchvision averages to 7x7 first.
+        x = AdaptiveAveragePool2D(7, name="avgpool")(x)
+        for index, (filters, kernel) in {0: (4096, 7), 3: (4096, 1)}.items():
+            layer = f"classifier.{index}"
+            x = conv2d(x, filters, kernel, padding=0, use_bias=True, name=layer)
+            x = keras.layers.ReLU(name=f"classifier.{index + 1}")(x)
+            x = keras.layers.Dropout(dropout, name=f"classifier.{index + 2}")(x)
+        x = conv2d(x, num_classes, 1, use_bias=True, name="classifier.6")
+        return keras.Model(image, keras.layers.Flatten(name="flatten")(x))
+
+
+_register_vgg("vgg16", normalised=False)
+_register_vgg("vgg16_bn", normalised=True)
+
+
+@register(
+    "mobilenet_v2",
+    task="classification",
+    paper=_PAPERS["mobilenet"],
+    num_classes=1000,
+    preprocessing=mobilenet_preprocessing,
+)
+def _mobilenet_v2(
+    num_classes: int,
+    style: str = "torchvision",
+    output_stride: int = 32,
+    dropout: float = 0.2,
+    norm: str = "batch",
+) -> keras.Model:
+    image = keras.Input((None, None, 3), name="image")
+    trunk_norm = style_norm(style, norm)
+    x = mobilenet_v2(image, style=style, output_stride=output_stride, norm=trunk_norm)["last"]
+    x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
+    x = keras.layers.Dropout(dropout, name="classifier.0")(x)
+    return keras.Model(image, keras.layers.Dense(num_classes, name="classifier.1")(x))
