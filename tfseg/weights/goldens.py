@@ -1,0 +1,173 @@
+"""Golden files: a network beside what the original implementation computed.
+
+A golden holds activations of the original on a *synthetic* checkpoint, every array of which is
+a pure function of a seed, its name and its shape. Made anew here under the original's names, the
+checkpoint goes through the importer, so that one comparison proves architecture, numerics and
+importer. The file format and the arrays' rules are described beside the goldens.
+"""
+
+import json
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfseg import models, registry
+from tfseg.backbones import RESNETS
+from tfseg.ops.preprocess import preprocess
+from tfseg.weights.load import load_weights
+
+#: the largest error over the tap's standard deviation that passes
+TOLERANCE = 1e-3
+
+_ORIGINS = (("torchvision", "torchvision"), ("detectron2", "detectron2"), ("", "caffe"))
+_CLASSIFIER = ("fc.bias", "classifier.6.bias", "classifier.1.bias", "conv6/1", "conv_u0d-score/1")
+
+
+class Unsupported(Exception):
+    """A golden of a network that is not registered."""
+
+
+def _random(seed: int, name: str) -> np.random.RandomState:
+    return np.random.RandomState(zlib.crc32(f"{seed}:{name}".encode()))
+
+
+def synthetic_array(name: str, shape: tuple[int, ...], seed: int, gain: float) -> np.ndarray:
+    """The synthetic checkpoint's array of this name: float32, or int64 zeros for counters.
+
+    Args:
+        name: in the reference's checkpoint; its last part tells what the array is.
+        shape: in the reference's layout, output channels first.
+        gain: variance gain of kernels.
+    """
+    random, leaf = _random(seed, name), re.split(r"[./]", name)[-1]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    if leaf in ("running_var", "var"):
+        array = random.uniform(0.5, 1.5, shape)
+    elif leaf in ("running_mean", "mean"):
+        array = 0.1 * random.standard_normal(shape)
+    elif len(shape) >= 2:
+        array = random.standard_normal(shape) * np.sqrt(gain / np.prod(shape[1:]))
+    elif leaf in ("weight", "gamma"):
+        array = random.uniform(0.8, 1.2, shape)
+    else:
+        array = 0.05 * random.standard_normal(shape)
+    return np.asarray(array, np.float32)
+
+
+def synthetic_image(shape: tuple[int, int, int, int], seed: int) -> np.ndarray:
+    """The golden image: a coarse random grid, interpolated, plus noise; float32 0..255."""
+    batch, height, width, channels = shape
+    random = _random(seed, "image")
+    grid = random.uniform(0, 1, (batch, height // 16 + 2, width // 16 + 2, channels))
+
+    def weights(cells: int, size: int) -> np.ndarray:
+        place = np.linspace(0, cells - 1.001, size)
+        near = place.astype(int)
+        out = np.zeros((size, cells))
+        out[np.arange(size), near] = 1 - (place - near)
+        out[np.arange(size), near + 1] = place - near
+        return out
+
+    rows, columns = weights(grid.shape[1], height), weights(grid.shape[2], width)
+    smooth = np.einsum("hy,byxc,wx->bhwc", rows, grid, columns, optimize=True)
+    noise = random.uniform(-0.1, 0.1, shape)
+    return np.asarray(255 * np.clip(smooth + noise, 0, 1), np.float32)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A golden's outcome: the largest error and the tap that has it."""
+
+    error: float
+    tap: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is finite and within TOLERANCE."""
+        return self.error <= TOLERANCE
+
+
+def _build(meta: dict[str, Any]) -> keras.Model:
+    models.register_all()
+    name = meta["model"].split(" ")[0]
+    if name not in {e.name for e in registry.entries()}:
+        raise Unsupported(name)
+    classes = [meta["params"][key][0] for key in _CLASSIFIER if key in meta["params"]]
+    return registry.build(name, classes[0] if classes else None)
+
+
+def _layer_of(tap: str, model: keras.Model) -> str:
+    """The layer whose output the reference's tap is."""
+    name = model.spec.name
+    if name in RESNETS and tap.startswith("layer"):
+        return f"{tap}.{RESNETS[name].blocks[int(tap[-1]) - 1] - 1}.relu"
+    fixed = {"stem": "maxpool", "conv5_3_concat": "ppm.concat", "conv6": "head.classifier"}
+    if tap in fixed:
+        return fixed[tap]
+    if tap == "features":
+        return "features.18.2" if name == "mobilenet_v2" else "avgpool"
+    if match := re.match(r"conv1_(\d)_3x3(?:_s2)?/relu$", tap):
+        return f"backbone.relu{match[1]}"
+    if match := re.match(r"conv(\d)_(\d+)/relu$", tap):
+        return f"backbone.layer{int(match[1]) - 1}.{int(match[2]) - 1}.relu"
+    if match := re.match(r"([du]\d)([cd])$", tap):
+        return f"conv_{match[1]}{chr(ord(match[2]) - 1)}-{match[2]}.relu"
+    return tap
+
+
+def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
+    """The model with an output a tap; "output" is its own, "features" a pool's input."""
+    outputs = {}
+    for tap in taps:
+        if tap == "output":
+            outputs[tap] = model.output
+            continue
+        layer = model.get_layer(_layer_of(tap, model))
+        outputs[tap] = layer.input if layer.name == "avgpool" else layer.output
+    return keras.Model(model.input, outputs)
+
+
+def check(path: Path) -> Result:
+    """Compares a network with a golden file.
+
+    Args:
+        path: an .npz file named ``reference__model``.
+
+    Raises:
+        Unsupported: if no such network is registered.
+        ValueError: if a tap's shape or the parameters' names differ, or the file is no golden.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    if "meta" not in arrays:
+        raise ValueError(f"{path} is no golden file: it has no 'meta'")
+    meta = json.loads(str(arrays["meta"]))
+    model = _build(meta)
+    origin = next(o for text, o in _ORIGINS if text in meta["reference"])
+    params = meta["params"].items()
+    checkpoint = {k: synthetic_array(k, tuple(s), meta["seed"], meta["gain"]) for k, s in params}
+    load_weights(model, checkpoint, origin)
+    image = synthetic_image(tuple(meta["image"]), meta["image_seed"])
+    if model.spec.preprocessing.channels == "gray":
+        image = image[..., :1]
+    taps = sorted(key[: -len("/shape")] for key in arrays if key.endswith("/shape"))
+    inputs = np.asarray(preprocess(image, model.spec.preprocessing), np.float32)
+    outputs = _activations(model, taps)(inputs, training=False)
+    errors = {}
+    for tap in taps:
+        value = keras.ops.convert_to_numpy(outputs[tap])
+        shape = tuple(arrays[f"{tap}/shape"].tolist())
+        if value.shape != shape:
+            raise ValueError(f"{path.stem}: {tap} has shape {value.shape}, the reference {shape}")
+        reference = arrays[f"{tap}/value"]
+        difference = np.abs(value.reshape(-1)[arrays[f"{tap}/index"]] - reference)
+        errors[tap] = float(np.max(difference) / (reference.std() + 1e-12))
+    # A nan is the worst error there is.
+    worst = max(errors, key=lambda tap: np.nan_to_num(errors[tap], nan=np.inf))
+    return Result(errors[worst], worst)
