@@ -1,6 +1,6 @@
 """tfseg: segmentation networks for TensorFlow and Keras 3, faithful to their papers.
 
-    model = tfseg.build("psp_resnet101", num_classes=21, weights="pspnet101_VOC2012.caffemodel")
+model = tfseg.build("psp_resnet101", num_classes=21, weights="pspnet101_VOC2012.caffemodel")
 """
 
 from __future__ import annotations

@@ -9,4 +9,3 @@ from tfseg.backbones.resnet import RESNETS, resnet
 from tfseg.backbones.vgg import vgg16
 
 __all__ = ["RESNETS", "mobilenet_v2", "resnet", "vgg16"]
-

@@ -82,9 +82,7 @@ def _bottleneck(
     y = norm(y, f"{name}.bn3")
     if project:
         stride = strides[0] * strides[1]
-        x = conv2d(
-            x, filters, 1, stride=stride, name=f"{name}.downsample.0", initializer=FAN_OUT
-        )
+        x = conv2d(x, filters, 1, stride=stride, name=f"{name}.downsample.0", initializer=FAN_OUT)
         x = norm(x, f"{name}.downsample.1")
     return keras.layers.ReLU(name=f"{name}.relu")(keras.layers.Add(name=f"{name}.add")([x, y]))
 

@@ -1,0 +1,78 @@
+"""What every registered network must do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfseg
+from tfseg import registry
+
+#: trainable parameters at the published number of classes
+PARAMETERS = {
+    "mobilenet_v2": 3_504_872,
+    "psp_mobilenet_v2": 3_395_221,
+    "psp_resnet101": 65_708_501,
+    "psp_resnet50": 46_782_550,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnet50": 25_557_032,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+    "resnext152_32x8d": 122_372_392,
+    "resnext50_32x4d": 25_028_904,
+    "unet": 31_030_658,
+    "unet_release": 31_100_354,
+    "vgg16": 138_357_544,
+    "vgg16_bn": 138_365_992,
+}
+#: cheap enough for the fast suite; the others run with the slow ones
+SMALL = ("mobilenet_v2", "psp_mobilenet_v2", "unet")
+EACH = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in PARAMETERS]
+#: networks without a size rule of their own take any size
+VALID_SIZES = {"unet": (188, 204), "unet_release": (188, 204)}
+
+
+def _image(name, channels, seed=0):
+    height, width = VALID_SIZES.get(name, (65, 97))
+    shape = (2, height, width, channels)
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def test_every_network_is_pinned():
+    assert sorted(PARAMETERS) == tfseg.list_models()
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_network(name, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = tfseg.build(name)
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == PARAMETERS[name]
+
+    x = _image(name, model.input.shape[-1])
+    out = model(x, training=False)
+    classes = registry.entry(name).num_classes
+    if registry.entry(name).task == "classification":
+        assert out.shape == (2, classes)
+    elif name in VALID_SIZES:
+        assert out.shape == (2, 4, 20, classes)
+    else:
+        assert out.shape == (2, 65, 97, classes)
+
+    with tf.GradientTape() as tape:
+        # A random projection: a plain sum has no gradient through a last batch norm.
+        y = model(x, training=True)
+        loss = tf.reduce_sum(y * tf.random.stateless_normal(y.shape, (1, 2)))
+    for v, g in zip(
+        model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+    ):
+        assert np.isfinite(g).all(), v.path
+        assert np.abs(g).max() > 0, v.path
+
+    path = tmp_path / "model.keras"
+    expected = model(x, training=False)
+    model.save(path)
+    del model
+    again = keras.models.load_model(path)(x, training=False)
+    np.testing.assert_allclose(again, expected, atol=1e-5)
+

@@ -1,0 +1,73 @@
+import pytest
+import yaml
+
+from tfseg import config
+
+GOOD = {
+    "name": "x",
+    "model": {"name": "unet", "num_classes": 2},
+    "data": {"train": {"reader": "shapes"}},
+    "train": {"steps": 10, "batch_size": 2, "optimizer": {"learning_rate": 0.1}},
+}
+
+
+def test_round_trip(tmp_path):
+    path = tmp_path / "c.yaml"
+    experiment = config.parse(GOOD)
+    path.write_text(config.dump(experiment))
+    assert config.load(path) == experiment
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.optimizer.learning_rte=1", r"learning_rte: .*did you mean 'learning_rate'"),
+        ("data.validaton={reader: a}", r"data.validaton: .*did you mean 'validation'"),
+        ("data.validation={raeder: a}", r"data.validation.raeder: .*did you mean 'reader'"),
+        ("modle=1", r"modle: unknown key; did you mean 'model'"),
+        ("train.steps=many", r"train.steps: .*integer.* got 'many'"),
+        ("train.steps=0", r"train.steps: .*greater than 0"),
+        ("train.precision=float8", r"train.precision: .*'bfloat16'"),
+        ("data.transforms=[{a: {}, b: {}}]", r"transforms.0 must have one key"),
+    ],
+)
+def test_mistakes_name_the_key_and_what_is_right(tmp_path, assignment, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(GOOD))
+    with pytest.raises(config.ConfigError, match=message) as caught:
+        config.load(path, [assignment])
+    assert str(path) in str(caught.value)
+
+
+def test_missing_keys_are_all_named():
+    with pytest.raises(config.ConfigError) as caught:
+        config.parse({"name": "x", "model": {"name": "unet"}})
+    for key in ("model.num_classes", "data", "train"):
+        assert f"{key}: missing" in str(caught.value)
+
+
+def test_overrides_do_not_change_the_original():
+    changed = config.override(GOOD, ["train.steps=20", "model.options.base_filters=4"])
+    assert changed["train"]["steps"] == 20
+    assert changed["model"]["options"] == {"base_filters": 4}
+    assert GOOD["train"]["steps"] == 10
+    assert "options" not in GOOD["model"]
+
+
+@pytest.mark.parametrize("assignment", ["train.steps", "=3", "name.sub=1", "name=[1"])
+def test_bad_assignments(assignment):
+    with pytest.raises(config.ConfigError, match="--set"):
+        config.override(GOOD, [assignment])
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [1", "!!python/object/apply:os.getcwd []"])
+def test_bad_files(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(config.ConfigError, match=str(path)):
+        config.load(path)
+
+
+def test_missing_file_is_named():
+    with pytest.raises(config.ConfigError, match=r"cannot read the config nowhere\.yaml"):
+        config.load("nowhere.yaml")
