@@ -1,0 +1,128 @@
+"""From an image to class probabilities: the one path that prediction and export share."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfseg.ops.preprocess import preprocess
+from tfseg.registry import Preprocessing
+
+
+class WholeImage:
+    """A semantic model with its preprocessing in front and softmax behind.
+
+    The model runs in inference mode (moving averages in batch norms, no dropout) in a
+    `tf.function` that is traced once for all batch and image sizes. The graph reads the model's
+    variables, so a model in training can be predicted with at any time.
+
+    Attributes:
+        model: the Keras model.
+        preprocessing: what its input is made of.
+        num_classes: channels of its logits.
+        input_size: (height, width) of its input; None where any is taken.
+    """
+
+    def __init__(self, model: keras.Model, preprocessing: Preprocessing):
+        """Takes a model of float32 (B, H, W, C) images, already preprocessed.
+
+        Args:
+            model: returns logits (B, h, w, num_classes) or a dict with them as "logits".
+            preprocessing: its channels must be the model's.
+
+        Raises:
+            ValueError: if the model has another number of channels, or fewer than 2 classes.
+        """
+        shape = tuple(model.inputs[0].shape)
+        if shape[-1] != preprocessing.num_channels:
+            raise ValueError(
+                f"model {model.name!r} takes {shape[-1]} channels, its preprocessing "
+                f"{preprocessing.channels!r} makes {preprocessing.num_channels}"
+            )
+        logits = _logits(model.output)
+        if len(logits.shape) != 4 or (logits.shape[-1] or 0) < 2:
+            raise ValueError(
+                f"model {model.name!r} returns {tuple(logits.shape)}; softmax needs logits "
+                "(batch, height, width, classes) of at least 2 classes"
+            )
+        self.model = model
+        self.preprocessing = preprocessing
+        self.num_classes = int(logits.shape[-1])
+        self.input_size = shape[1:3]
+        signature = tf.TensorSpec((None, *shape[1:]), tf.float32, name="prepared")
+        self.forward = tf.function(self._forward, input_signature=[signature])
+
+    def prepare(self, images: Any) -> tf.Tensor:
+        """Images as the model takes them.
+
+        Args:
+            images: uint8 or float (B, H, W, 3) RGB or (B, H, W, 1) gray, 0..255.
+
+        Returns:
+            float32 (B, H, W, preprocessing.num_channels).
+        """
+        return preprocess(tf.cast(images, tf.float32), self.preprocessing)
+
+    def _forward(self, prepared: tf.Tensor) -> tf.Tensor:
+        """Logits float32 (B, h, w, num_classes) of prepared images, under any precision policy."""
+        return tf.cast(_logits(self.model(prepared, training=False)), tf.float32)
+
+    def probabilities(self, images: Any) -> tf.Tensor:
+        """Class probabilities, float32 (B, h, w, num_classes), of images as `prepare` takes."""
+        return tf.nn.softmax(self.forward(self.prepare(images)))
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) of the logits for an input of this size; nothing is computed.
+
+        Raises:
+            ValueError: if the model does not take this size.
+        """
+        channels = self.preprocessing.num_channels
+        shape = _logits(self.model.compute_output_shape((1, height, width, channels)))
+        return int(shape[1]), int(shape[2])
+
+
+def _logits(output: Any) -> Any:
+    """A semantic model's logits, of its output with or without an auxiliary head."""
+    return output["logits"] if isinstance(output, dict) else output
+
+
+def decode(encoded: Any) -> tf.Tensor:
+    """A batch of encoded images as one tensor.
+
+    JPEG is decoded with the accurate integer transform, as Pillow does (TensorFlow's default
+    differs by up to 15 grey values), so that a served image equals one read from disk. Gray
+    images become three equal channels, of which `preprocess` makes the same gray again.
+
+    Args:
+        encoded: string (B,), JPEG or PNG files, all of one image size; at least one.
+
+    Returns:
+        uint8 (B, H, W, 3).
+
+    Raises:
+        tf.errors.InvalidArgumentError: if the images differ in size, or one cannot be decoded.
+    """
+    first = _decode_one(encoded[0])
+
+    def decode_another(file: tf.Tensor) -> tf.Tensor:
+        image = _decode_one(file)
+        message = "images of one batch must have one size; send the others in another request"
+        with tf.control_dependencies(
+            [tf.debugging.assert_equal(tf.shape(image), tf.shape(first), message=message)]
+        ):
+            return tf.identity(image)
+
+    spec = tf.TensorSpec((None, None, 3), tf.uint8)
+    others = tf.map_fn(decode_another, encoded[1:], fn_output_signature=spec)
+    # an empty map has no size of its own
+    others = tf.reshape(others, tf.concat([[-1], tf.shape(first)], axis=0))
+    return tf.concat([first[None], others], axis=0)
+
+
+def _decode_one(file: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.io.is_jpeg(file),
+        lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_png(file, channels=3),
+    )
