@@ -1,0 +1,119 @@
+"""Finding the files of a split, with errors that name all that is wrong at once."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tfseg.data.readers.base import Pair
+from tfseg.data.sample import DataError
+from tfseg.registry import suggest
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+T = TypeVar("T")
+
+
+def folder(path: Path) -> Path:
+    """The path, if it is a folder.
+
+    Raises:
+        DataError: if not; the nearest names of folders beside it are given.
+    """
+    if path.is_dir():
+        return path
+    beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    hint = f"; {suggest(path.name, beside)}" if beside else ""
+    raise DataError(f"the folder {path} {'is a file' if path.exists() else 'is missing'}{hint}")
+
+
+def image_files(path: Path) -> dict[str, Path]:
+    """The image files of a folder by stem, in natural order (9 before 10).
+
+    Raises:
+        DataError: a missing folder, or one with two files of one stem.
+    """
+    # Dot files: macOS leaves "._0001.png" beside 0001.png.
+    files = [
+        p
+        for p in folder(path).iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+    ]
+    found: dict[str, Path] = {}
+    for file in sorted(files, key=_natural):
+        if file.stem in found:
+            raise DataError(
+                f"{path} has two images of one name: {found[file.stem].name} and {file.name}"
+            )
+        found[file.stem] = file
+    return found
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    parts = re.split(r"(\d+)", path.name)
+    # Odd places hold the digits. A number sorts by value, the text beside it by itself.
+    return [(int(p), "") if i % 2 else (0, p) for i, p in enumerate(parts)], path.name
+
+
+def list_lines(path: Path) -> list[str]:
+    """The entries of a split list: its lines, without blank ones.
+
+    Raises:
+        DataError: a missing, unreadable or empty list, or an entry that is there twice.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        near = [p.stem for p in path.parent.glob("*.txt")] if path.parent.is_dir() else []
+        hint = f"; {suggest(path.stem, near)}" if near else ""
+        raise DataError(f"the split list {path} is missing{hint}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise DataError(f"the split list {path} cannot be read: {e}") from e
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(f"the split list {path} is empty")
+    if len(set(lines)) < len(lines):
+        twice = next(line for i, line in enumerate(lines) if line in lines[:i])
+        raise DataError(f"the split list {path} has {twice!r} twice")
+    return lines
+
+
+def check_pairs(pairs: Sequence[Pair], origin: str) -> None:
+    """Checks that a split has samples and that their files are there and not empty.
+
+    Raises:
+        DataError: naming ``origin`` and the first of the files that are missing, or empty.
+    """
+    if not pairs:
+        raise DataError(f"{origin} has no samples: the split is empty")
+    for what, files in (
+        ("image", [pair.image for pair in pairs]),
+        ("mask", [pair.mask for pair in pairs]),
+    ):
+        sizes = [(file, file.stat().st_size if file.is_file() else None) for file in files]
+        complain([file for file, size in sizes if size is None], f"{what}s are missing", origin)
+        complain([file for file, size in sizes if size == 0], f"{what}s are 0-byte files", origin)
+
+
+def complain(wrong: Sequence[object], what: str, origin: str) -> None:
+    """Raises a DataError with the count of things that are wrong and the first few, if any are."""
+    if wrong:
+        first = ", ".join(str(w) for w in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise DataError(f"{origin}: {len(wrong)} {what}: {first}")
+
+
+def cut(items: list[T], subset: tuple[int, int] | None, origin: str) -> list[T]:
+    """The items ``subset[0] <= index < subset[1]``; None: all.
+
+    Raises:
+        DataError: if that is empty or reaches past the items.
+    """
+    if subset is None:
+        return items
+    start, stop = subset
+    if not 0 <= start < stop <= len(items):
+        raise DataError(
+            f"{origin}: subset [{start}, {stop}) must be a non-empty part of its "
+            f"{len(items)} samples, [0, {len(items)})"
+        )
+    return items[start:stop]
