@@ -1,0 +1,226 @@
+"""The command line: train, evaluate, predict, export, models."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfseg.version import __version__
+
+# TensorFlow's start-up notes are no news to a user; errors still are. Set before its import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# TensorFlow takes seconds to import: each command imports what it needs when it runs, so that
+# --help and a mistyped option answer at once.
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a config key."
+)
+_WEIGHTS = click.option(
+    "--weights",
+    default="best",
+    show_default=True,
+    help="Of the run: best, last, or a weights file of the same network.",
+)
+
+
+def _says_what_is_wrong(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of the user's making end in a message, not in a stack trace."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (ValueError, FileNotFoundError, FileExistsError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tfseg")
+def main() -> None:
+    """Segmentation networks for TensorFlow and Keras, faithful to their papers."""
+
+
+@main.command()
+@click.argument("config_file", type=_FILE)
+@_SET
+@click.option("--run-dir", type=_FOLDER, help="Default: runs/NAME, with the config's name.")
+@click.option("--resume", is_flag=True, help="Continue from the run folder's last checkpoint.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+@_says_what_is_wrong
+def train(
+    config_file: Path,
+    assignments: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+    progress: bool,
+) -> None:
+    """Train the experiment of CONFIG_FILE."""
+    from tfseg import config
+
+    experiment = config.load(config_file, list(assignments))
+    run_dir = run_dir or Path("runs") / experiment.name
+    from tfseg import experiment as experiments
+
+    best = experiments.train(experiment, run_dir, resume=resume, progress=progress)
+    for name, value in best.items():
+        click.echo(f"{name:24s} {value:.4f}")
+    click.echo(f"run folder: {run_dir}")
+
+
+def _load_run(run: Path, assignments: tuple[str, ...], weights: str) -> tuple[Any, Any]:
+    """A run folder's experiment, overridden, and its model."""
+    from tfseg import config, runs
+
+    if not (run / "config.yaml").exists():
+        raise FileNotFoundError(f"{run} is no run folder: it has no config.yaml")
+    experiment = config.load(run / "config.yaml", list(assignments))
+    path = runs.weights(run, weights) if weights in ("best", "last") else Path(weights)
+    from tfseg import experiment as experiments
+
+    return experiment, experiments.build_model(experiment, path)
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@_WEIGHTS
+@_SET
+@click.option("--split", type=click.Choice(["validation", "train"]), default="validation")
+@click.option("--pictures", default=8, show_default=True, help="Images on the contact sheet.")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+@_says_what_is_wrong
+def evaluate(
+    run: Path,
+    weights: str,
+    assignments: tuple[str, ...],
+    split: str,
+    pictures: int,
+    progress: bool,
+) -> None:
+    """Score the run folder RUN at the images' original resolution.
+
+    Writes RUN/evaluation-SPLIT.json and, as a picture, RUN/evaluation-SPLIT.png.
+    """
+    experiment, model = _load_run(run, assignments, weights)
+    from PIL import Image
+
+    from tfseg import experiment as experiments
+
+    reader = experiments.open_split(experiment, split)
+    predictor = experiments.make_predictor(model, experiment.predict)
+    sheet = experiments.Pictures(reader, pictures)
+    scores = experiments.evaluate(
+        predictor, reader, experiment.metrics, progress=progress, on_prediction=sheet
+    )
+    click.echo(scores.confusion.table(reader.classes))
+    for name, value in scores.em.items():
+        click.echo(f"{name:24s} {value:.6f}")
+    facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
+    facts["predict"] = experiment.predict.model_dump(mode="json")
+    found = experiments.scores_as_json(scores, reader, facts)
+    path = run / f"evaluation-{split}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"scores: {path}")
+    if pictures > 0:
+        Image.fromarray(sheet.sheet()).save(path.with_suffix(".png"))
+        click.echo(f"pictures: {path.with_suffix('.png')}")
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=_FOLDER, required=True, help="Where the results go.")
+@_WEIGHTS
+@_SET
+@click.option("--probabilities", is_flag=True, help="Also write probabilities (float16 .npz).")
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+@_says_what_is_wrong
+def predict(
+    run: Path,
+    images: tuple[Path, ...],
+    out: Path,
+    weights: str,
+    assignments: tuple[str, ...],
+    probabilities: bool,
+    progress: bool,
+) -> None:
+    """Label IMAGES (files or folders of them) with the run folder RUN.
+
+    Writes labels/NAME.png (class ids with a palette), overlays/NAME.png and legend.png. How is
+    the config's predict section; for example, --set predict.flip=true.
+    """
+    from tfseg.data.readers.files import image_files
+
+    files: list[Path] = []
+    for path in images:
+        files += image_files(path).values() if path.is_dir() else [path]
+    experiment, model = _load_run(run, assignments, weights)
+    from tfseg import experiment as experiments
+    from tfseg import runs
+    from tfseg.predict import predict_files
+
+    known = runs.labels(run)
+    written = predict_files(
+        experiments.make_predictor(model, experiment.predict),
+        files,
+        out,
+        classes=known.names,
+        colors=known.colors,
+        probabilities=probabilities,
+        progress=progress,
+    )
+    click.echo(f"{len(written)} images labelled: {out}")
+
+
+@main.command()
+@click.argument("run", type=_FOLDER)
+@click.option("--to", type=_FOLDER, help="Default: saved_models/NAME, with the run's name.")
+@click.option("--version", type=int, help="Default: one more than the highest there.")
+@_WEIGHTS
+@_says_what_is_wrong
+def export(run: Path, to: Path | None, version: int | None, weights: str) -> None:
+    """Write the run folder RUN as a SavedModel for TensorFlow Serving."""
+    experiment, model = _load_run(run, (), weights)
+    from tfseg import runs
+    from tfseg.export import export as export_model
+
+    known = runs.labels(run)
+    path = export_model(
+        model,
+        to or Path("saved_models") / experiment.name,
+        preprocessing=model.spec.preprocessing,
+        classes=known.names,
+        colors=known.colors,
+        version=version,
+    )
+    click.echo(f"SavedModel: {path}")
+
+
+@main.command()
+@click.option("--task", help="Only networks of this task.")
+@click.option("--match", help="Only names that fit this shell pattern.")
+@_says_what_is_wrong
+def models(task: str | None, match: str | None) -> None:
+    """List the networks."""
+    import tfseg
+    from tfseg import registry
+
+    names = tfseg.list_models(task=task, match=match)
+    entries = [registry.entry(name) for name in names]
+    width = min(shutil.get_terminal_size().columns, 120)
+    for e in entries:
+        click.echo(f"{e.name:20s} {e.task:16s} {e.paper}"[:width])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The run folder: what a training run leaves, and how it is found again.
+
+config.yaml         the resolved experiment
+environment.json    git revision, versions, seed, command, class names and colours
+log.csv, events.*   scalars of training and validation
+checkpoints/        full state, to resume from
+best.weights.h5     the weights that validated best; last.weights.h5, the final ones
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfseg import config
+from tfseg.data.sample import Reader
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names by class id, and uint8 (num_classes, 3) colours or None."""
+
+    names: tuple[str, ...]
+    colors: np.ndarray | None
+
+
+def _git(*words: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git, or no checkout: an installed package
+    return done.stdout.strip()
+
+
+def environment(experiment: config.Experiment, reader: Reader) -> dict[str, Any]:
+    """What the run's result may depend on besides its config."""
+    packages = ("tfseg", "tensorflow", "keras", "numpy")
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except ModuleNotFoundError:
+            found[package] = None
+    found["tensorflow"] = found["tensorflow"] or version("tensorflow-cpu")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_clean": None if changes is None else not changes,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": found,
+        "seed": experiment.seed,
+        "command": sys.argv,
+        "classes": list(reader.classes),
+        "colors": None if reader.colors is None else np.asarray(reader.colors).tolist(),
+    }
+
+
+def save(run_dir: Path, experiment: config.Experiment, reader: Reader) -> None:
+    """Writes config.yaml and environment.json."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.yaml").write_text(config.dump(experiment), encoding="utf-8")
+    facts = json.dumps(environment(experiment, reader), indent=2)
+    (run_dir / "environment.json").write_text(facts + "\n", encoding="utf-8")
+
+
+def labels(run_dir: Path) -> Labels:
+    """The class names and colours that a run was trained with.
+
+    Raises:
+        FileNotFoundError: if the folder is no run.
+    """
+    facts = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    colors = facts["colors"]
+    return Labels(tuple(facts["classes"]), None if colors is None else np.array(colors, np.uint8))
+
+
+def weights(run_dir: Path, which: str = "best") -> Path:
+    """A run's weights file.
+
+    Args:
+        which: "best" or "last".
+
+    Raises:
+        FileNotFoundError: if the run has none yet; the message says what it has.
+    """
+    path = run_dir / f"{which}.weights.h5"
+    if not path.exists():
+        others = sorted(p.name for p in run_dir.glob("*.weights.h5"))
+        raise FileNotFoundError(
+            f"{path} is missing; "
+            + (f"the run has {others}: choose with --weights" if others else "train first")
+        )
+    return path
