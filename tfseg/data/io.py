@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfseg.data.sample import DataError
 
@@ -188,7 +188,7 @@ def _opened(
         raise
     except Image.DecompressionBombError as e:
         raise DataError(f"{name} is too large to be decoded: {e}") from e
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise DataError(f"{name} is damaged or none of the formats {', '.join(formats)}") from None
     # Pillow's plugins raise errors of many types on damaged files, and document none.
     except Exception as e:

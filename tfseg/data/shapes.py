@@ -18,71 +18,67 @@ MIN_EDGE = 32
 # A shape that would leave less than this share of another one visible is not drawn.
 MIN_VISIBLE = 0.3
 
+_TILT = 0.45  # radians; below 45 degrees, so that the top keypoint stays the topmost one
 _TIPS = ((0.0, -1.0), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0))
-_TRIANGLE_BASE = 0.8
-_CROSS_ARM = 0.36
-
-
-# Signed distances to the outline, negative inside, of shapes of radius 1 about the origin; v down.
-
-
-def _circle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.hypot(u, v) - 1
-
-
-def _diamond(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return (np.abs(u) + np.abs(v) - 1) * np.sqrt(0.5)
-
-
-def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Apex (0, -1) and base from (-1, 0.8) to (1, 0.8)."""
-    height = 1 + _TRIANGLE_BASE
-    side = (height * np.abs(u) - (v + 1)) / np.hypot(height, 1)
-    return np.maximum(side, v - _TRIANGLE_BASE)
-
-
-def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    u, v = np.abs(u), np.abs(v)
-    return np.maximum(np.maximum(u, v) - 1, np.minimum(u, v) - _CROSS_ARM)
-
-
-# Textures in -1..1; u and v in radians of the texture's wave.
-
-
-def _rings(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.sin(np.hypot(u, v))
-
-
-def _stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.sin(u)
-
-
-def _checks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.sign(np.sin(u) * np.sin(v))
-
-
-def _plain(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.zeros_like(u)
 
 
 class Shape(NamedTuple):
-    """One class: its outline, texture, keypoints (x, y) in units of the radius, and mean hue."""
+    """One class of shapes, described about the origin with v pointing down.
+
+    Attributes:
+        name: of the class.
+        distance: of points (u, v), in radii, from the outline, negative inside.
+        texture: brightness -1..1 at (u, v), in radians of the texture's wave.
+        keypoints: (u, v) in radii, as KEYPOINTS.
+        tilt: the largest rotation in radians.
+        hue: the mean one, 0..1.
+    """
 
     name: str
     distance: Callable[[np.ndarray, np.ndarray], np.ndarray]
     texture: Callable[[np.ndarray, np.ndarray], np.ndarray]
     keypoints: tuple[tuple[float, float], ...]
+    tilt: float
     hue: float
 
 
-_TRIANGLE_TIPS = ((0.0, -1.0), (1.0, _TRIANGLE_BASE), (0.0, _TRIANGLE_BASE), (-1.0, _TRIANGLE_BASE))
-
 # Class ids are 1 + the place here; 0 is the background.
 SHAPES = (
-    Shape("circle", _circle, _rings, _TIPS, 0.05),
-    Shape("diamond", _diamond, _stripes, _TIPS, 0.3),
-    Shape("triangle", _triangle, _checks, _TRIANGLE_TIPS, 0.55),
-    Shape("cross", _cross, _plain, _TIPS, 0.8),
+    Shape(
+        "circle",
+        distance=lambda u, v: np.hypot(u, v) - 1,
+        texture=lambda u, v: np.sin(np.hypot(u, v)),
+        keypoints=_TIPS,
+        tilt=0.0,
+        hue=0.05,
+    ),
+    Shape(
+        "diamond",
+        distance=lambda u, v: (np.abs(u) + np.abs(v) - 1) * np.sqrt(0.5),
+        texture=lambda u, v: np.sin(u),
+        keypoints=_TIPS,
+        tilt=_TILT,
+        hue=0.3,
+    ),
+    # Apex (0, -1), base from (-1, 0.8) to (1, 0.8).
+    Shape(
+        "triangle",
+        distance=lambda u, v: np.maximum((1.8 * np.abs(u) - v - 1) / np.hypot(1.8, 1), v - 0.8),
+        texture=lambda u, v: np.sign(np.sin(u) * np.sin(v)),
+        keypoints=((0.0, -1.0), (1.0, 0.8), (0.0, 0.8), (-1.0, 0.8)),
+        tilt=_TILT,
+        hue=0.55,
+    ),
+    Shape(
+        "cross",
+        distance=lambda u, v: np.maximum(
+            np.maximum(np.abs(u), np.abs(v)) - 1, np.minimum(np.abs(u), np.abs(v)) - 0.36
+        ),
+        texture=lambda u, v: np.zeros_like(u),
+        keypoints=_TIPS,
+        tilt=_TILT,
+        hue=0.8,
+    ),
 )
 
 
@@ -149,7 +145,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> np.ndarray
 def _interpolation(size: int, cells: int) -> np.ndarray:
     """The matrix (size, cells) of linear interpolation between cells that span the size."""
     place = np.linspace(0, cells - 1, size)
-    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells)))
+    return (1 - np.abs(place[:, None] - np.arange(cells))).clip(0)
 
 
 def _shape(
@@ -161,8 +157,8 @@ def _shape(
     """
     radius = rng.uniform(0.12, 0.28) * min(height, width)
     x, y = rng.uniform(0, width), rng.uniform(0, height)
-    angle = 0.0 if shape.distance is _circle else rng.uniform(-0.45, 0.45)
-    reach = radius * 1.3 + 1  # the triangle's base corners are the farthest points
+    angle = rng.uniform(-shape.tilt, shape.tilt)
+    reach = radius * 1.3 + 1  # the triangle's base corners are 1.28 radii away
     top, bottom = max(0, int(y - reach)), min(height, int(y + reach) + 1)
     start, stop = max(0, int(x - reach)), min(width, int(x + reach) + 1)
     dx = np.arange(start, stop)[None] + 0.5 - x

@@ -108,7 +108,8 @@ def open_reader(name: str, ignore_label: int = 255, **options: Any) -> Reader:
     if name not in _READERS:
         raise ValueError(f"unknown reader {name!r}; {suggest(name, _READERS)}")
     reader: Any = _READERS[name]
-    return reader(ignore_label=ignore_label, **_checked_options(name, reader, options))
+    opened: Reader = reader(ignore_label=ignore_label, **_checked_options(name, reader, options))
+    return opened
 
 
 def _checked_options(name: str, reader: Any, options: dict[str, Any]) -> dict[str, Any]:

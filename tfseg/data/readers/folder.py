@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfseg.data.readers.base import Pair, PairReader, register_reader
-from tfseg.data.readers.files import check_pairs, complain, cut, folder, image_files, list_lines
+from tfseg.data.readers.files import check_pairs, complain, cut, image_files, list_lines
 from tfseg.registry import suggest
 
 Color = tuple[int, int, int]

@@ -50,10 +50,8 @@ class IsbiReader(BaseReader):
         self._border_weights = border_weights
         self._slices: list[tuple[np.ndarray, np.ndarray]] = []
         self._pairs: list[Pair] = []
-        if (root / VOLUME).exists():
-            names = self._open_stacks(root)
-        else:
-            names = self._open_folders(root)
+        stacks = (root / VOLUME).exists()
+        names = self._open_stacks(root) if stacks else self._open_folders(root)
         self._indices = cut(list(range(len(names))), subset, str(root))
         self._names = names
 
@@ -61,7 +59,10 @@ class IsbiReader(BaseReader):
         volume, labels = read_stack(root / VOLUME), read_stack(root / LABELS)
         if len(volume) != len(labels):
             raise DataError(f"{root}: {len(volume)} slices in {VOLUME}, {len(labels)} in {LABELS}")
-        self._slices = [(v, la[..., 0].astype(np.int32)) for v, la in zip(volume, labels)]
+        self._slices = [
+            (image, label[..., 0].astype(np.int32))
+            for image, label in zip(volume, labels, strict=True)
+        ]
         return [f"{index:02d}" for index in range(len(volume))]
 
     def _open_folders(self, root: Path) -> list[str]:

@@ -60,7 +60,15 @@ class ShapesReader(BaseReader):
         index = range(self._count)[index]
         rng = np.random.default_rng((self._seed, index))
         drawn = shapes.draw(rng, self._height, self._width)
-        return Sample(name=f"shapes_{self._seed}_{index:06d}", **drawn)  # type: ignore[typeddict-item]
+        return Sample(
+            name=f"shapes_{self._seed}_{index:06d}",
+            image=drawn["image"],
+            mask=drawn["mask"],
+            instances=drawn["instances"],
+            boxes=drawn["boxes"],
+            labels=drawn["labels"],
+            keypoints=drawn["keypoints"],
+        )
 
     def keys(self) -> tuple[str, ...]:
         """The keys of every sample."""
