@@ -39,15 +39,15 @@ class WholeImage:
                 f"model {model.name!r} takes {shape[-1]} channels, its preprocessing "
                 f"{preprocessing.channels!r} makes {preprocessing.num_channels}"
             )
-        logits = _logits(model.output)
-        if len(logits.shape) != 4 or (logits.shape[-1] or 0) < 2:
+        logits = tuple(_logits(model.compute_output_shape(shape)))
+        if len(logits) != 4 or (logits[-1] or 0) < 2:
             raise ValueError(
-                f"model {model.name!r} returns {tuple(logits.shape)}; softmax needs logits "
+                f"model {model.name!r} returns {logits}; softmax needs logits "
                 "(batch, height, width, classes) of at least 2 classes"
             )
         self.model = model
         self.preprocessing = preprocessing
-        self.num_classes = int(logits.shape[-1])
+        self.num_classes = int(logits[-1])
         self.input_size = shape[1:3]
         signature = tf.TensorSpec((None, *shape[1:]), tf.float32, name="prepared")
         self.forward = tf.function(self._forward, input_signature=[signature])
@@ -104,20 +104,18 @@ def decode(encoded: Any) -> tf.Tensor:
         tf.errors.InvalidArgumentError: if the images differ in size, or one cannot be decoded.
     """
     first = _decode_one(encoded[0])
+    count = tf.shape(encoded)[0]
+    images = tf.TensorArray(tf.uint8, count, element_shape=(None, None, 3)).write(0, first)
 
-    def decode_another(file: tf.Tensor) -> tf.Tensor:
-        image = _decode_one(file)
+    def add(index: tf.Tensor, images: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        image = _decode_one(encoded[index])
         message = "images of one batch must have one size; send the others in another request"
-        with tf.control_dependencies(
-            [tf.debugging.assert_equal(tf.shape(image), tf.shape(first), message=message)]
-        ):
-            return tf.identity(image)
+        same = tf.debugging.assert_equal(tf.shape(image), tf.shape(first), message=message)
+        with tf.control_dependencies([same]):
+            return index + 1, images.write(index, image)
 
-    spec = tf.TensorSpec((None, None, 3), tf.uint8)
-    others = tf.map_fn(decode_another, encoded[1:], fn_output_signature=spec)
-    # an empty map has no size of its own
-    others = tf.reshape(others, tf.concat([[-1], tf.shape(first)], axis=0))
-    return tf.concat([first[None], others], axis=0)
+    _, images = tf.while_loop(lambda index, _: index < count, add, (1, images))
+    return images.stack()
 
 
 def _decode_one(file: tf.Tensor) -> tf.Tensor:
