@@ -1,0 +1,213 @@
+"""Losses as a sum over an explicit normaliser, so that a step can divide by the global one."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+Reduction = Literal["mean", "sum"]
+#: name -> (sum, normaliser or None, weight): the loss is the sum of ``weight * sum / normaliser``.
+Parts = dict[str, tuple[Any, Any, float]]
+
+
+def _check(labels: Any, logits: Any, class_weights: Any) -> None:
+    if len(labels.shape) != 3 or len(logits.shape) != 4:
+        raise ValueError(
+            f"labels must be (B, H, W) and logits (B, H, W, C), "
+            f"not {tuple(labels.shape)} and {tuple(logits.shape)}"
+        )
+    size, expected = tuple(labels.shape[1:]), tuple(logits.shape[1:3])
+    if any(a is not None and b is not None and a != b for a, b in zip(size, expected, strict=True)):
+        raise ValueError(
+            f"labels are {size[0]}x{size[1]} but logits are {expected[0]}x{expected[1]} "
+            "(height x width); for a network whose output is smaller than its input, "
+            "add the transform 'crop_labels'"
+        )
+    if class_weights is not None and len(class_weights) != logits.shape[-1]:
+        raise ValueError(
+            f"class_weights has {len(class_weights)} values, but there are "
+            f"{logits.shape[-1]} classes"
+        )
+
+
+def softmax_cross_entropy(
+    labels: Any,
+    logits: Any,
+    *,
+    ignore_label: int = 255,
+    class_weights: Any = None,
+    pixel_weights: Any = None,
+) -> tuple[Any, Any]:
+    """The weighted sum of the pixels' cross-entropies, and the sum of their weights.
+
+    A pixel's weight is the product of its class' weight and its own; it is 0 where the label is
+    ``ignore_label``. The weighted mean is the quotient of the two results; both are 0 where
+    nothing is labelled. Computed in float32 whatever the dtype of the logits.
+
+    Args:
+        labels: integer (B, H, W) class ids. An id that is neither a class nor ``ignore_label``
+            makes both results NaN.
+        logits: (B, H, W, C).
+        ignore_label: label of pixels that do not count; it may lie in or out of [0, C).
+        class_weights: C floats, or None for 1.
+        pixel_weights: (B, H, W), or broadcastable to it, or None for 1.
+
+    Returns:
+        (sum, normaliser), float32 scalars.
+
+    Raises:
+        ValueError: where ranks, sizes or the number of class weights do not fit.
+    """
+    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+    _check(labels, logits, class_weights)
+    labels, logits = ops.cast(labels, "int32"), ops.cast(logits, "float32")
+    scored = labels != ignore_label
+    known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
+    # In range everywhere: the kernel would give NaN gradients even to pixels of weight 0.
+    safe = ops.where(ops.logical_and(scored, known), labels, 0)
+    weights = ops.where(scored, ops.where(known, 1.0, np.nan), 0.0)
+    weights = ops.cast(weights, "float32")
+    if class_weights is not None:
+        weights *= ops.take(ops.convert_to_tensor(class_weights, dtype="float32"), safe)
+    if pixel_weights is not None:
+        weights *= ops.cast(pixel_weights, "float32")
+    losses = ops.sparse_categorical_crossentropy(safe, logits, from_logits=True)
+    return ops.sum(weights * losses), ops.sum(weights)
+
+
+class SemanticLoss:
+    """Cross-entropy of a semantic network, with its auxiliary head's if it has one.
+
+    Args:
+        ignore_label: label of pixels that do not count.
+        reduction: "mean" divides by the sum of the labelled pixels' weights; "sum" divides by
+            nothing (FCN, arXiv 1605.06211, section 4.3: unnormalised loss).
+        class_weights: one float a class, or None.
+        use_pixel_weights: multiply by the batch's "weights" (U-Net's border weights).
+        aux_weight: factor of the auxiliary head's loss (PSPNet, arXiv 1612.01105: 0.4).
+
+    Raises:
+        ValueError: for another reduction.
+    """
+
+    def __init__(
+        self,
+        *,
+        ignore_label: int = 255,
+        reduction: Reduction = "mean",
+        class_weights: list[float] | None = None,
+        use_pixel_weights: bool = False,
+        aux_weight: float = 0.4,
+    ):
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+        self.ignore_label, self.reduction = ignore_label, reduction
+        self.class_weights, self.use_pixel_weights = class_weights, use_pixel_weights
+        self.aux_weight = aux_weight
+
+    def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Parts:
+        """The loss' parts: "cross_entropy", and "aux" for a network with an auxiliary head.
+
+        Args:
+            outputs: logits (B, H, W, C), or a mapping of them named "logits" and "aux".
+            batch: has "mask" (B, H, W), and "weights" (B, H, W) if pixel weights are used.
+
+        Returns:
+            name -> (sum, normaliser, weight). The normaliser is None for "sum", and the very
+            same tensor in all parts for "mean".
+
+        Raises:
+            ValueError: for other outputs, missing weights, or sizes that differ.
+        """
+        if not isinstance(outputs, Mapping):
+            outputs = {"logits": outputs}
+        if "logits" not in outputs or not set(outputs) <= {"logits", "aux"}:
+            raise ValueError(
+                f"a semantic network returns 'logits' and perhaps 'aux', not {sorted(outputs)}"
+            )
+        pixel_weights = None
+        if self.use_pixel_weights:
+            if "weights" not in batch:
+                raise ValueError(
+                    f"pixel weights are asked for, but a batch has only {sorted(batch)}; "
+                    "they come from the reader or from a transform"
+                )
+            pixel_weights = batch["weights"]
+        parts: Parts = {}
+        normaliser = None
+        for output, name, weight in (
+            ("logits", "cross_entropy", 1.0),
+            ("aux", "aux", self.aux_weight),
+        ):
+            if output not in outputs:
+                continue
+            total, counted = softmax_cross_entropy(
+                batch["mask"],
+                outputs[output],
+                ignore_label=self.ignore_label,
+                class_weights=self.class_weights,
+                pixel_weights=pixel_weights,
+            )
+            # Labels and weights are the same for both outputs, so their sum is too; sharing the
+            # tensor lets the training step divide once.
+            if self.reduction == "mean" and normaliser is None:
+                normaliser = counted
+            parts[name] = (total, normaliser, weight)
+        return parts
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class SparseCrossEntropy(keras.losses.Loss):
+    """`softmax_cross_entropy` for plain ``model.compile`` and ``model.fit``.
+
+    ``y_true`` is integer (B, H, W), ``y_pred`` logits (B, H, W, C), ``sample_weight`` (B, H, W)
+    or (B,). Under a distribution strategy Keras averages the replicas' means, which is the mean
+    over the global batch only where all replicas have equally many labelled pixels;
+    `tfseg.train` divides by the global count.
+
+    Args:
+        ignore_label: label of pixels that do not count.
+        class_weights: one float a class, or None.
+        reduction: "mean" (over the weights of labelled pixels) or "sum".
+
+    Raises:
+        ValueError: for another reduction.
+    """
+
+    def __init__(
+        self,
+        *,
+        ignore_label: int = 255,
+        class_weights: list[float] | None = None,
+        reduction: Reduction = "mean",
+        name: str = "sparse_cross_entropy",
+    ):
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
+        super().__init__(name=name, reduction=reduction)
+        self.ignore_label, self.class_weights = ignore_label, class_weights
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss, a float32 scalar; see the class."""
+        if sample_weight is not None:
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            if len(sample_weight.shape) == 1:
+                sample_weight = ops.reshape(sample_weight, (-1, 1, 1))
+        total, normaliser = softmax_cross_entropy(
+            y_true,
+            y_pred,
+            ignore_label=self.ignore_label,
+            class_weights=self.class_weights,
+            pixel_weights=sample_weight,
+        )
+        return total if self.reduction == "sum" else ops.divide_no_nan(total, normaliser)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "ignore_label": self.ignore_label,
+            "class_weights": self.class_weights,
+        }
