@@ -21,7 +21,7 @@ def main() -> None:
 
     for folder in (RUN, EXPORT):
         shutil.rmtree(folder, ignore_errors=True)
-    cli.train.callback(CONFIG, (), RUN, False, True)
+    cli.train.callback(CONFIG, (), RUN, False)
     cli.evaluate.callback(RUN, "best", (), "validation", 8, True)
     cli.export.callback(RUN, EXPORT, None, "best")
     scores = json.loads((RUN / "evaluation-validation.json").read_text())

@@ -56,14 +56,9 @@ def main() -> None:
 @_SET
 @click.option("--run-dir", type=_FOLDER, help="Default: runs/NAME, with the config's name.")
 @click.option("--resume", is_flag=True, help="Continue from the run folder's last checkpoint.")
-@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @_says_what_is_wrong
 def train(
-    config_file: Path,
-    assignments: tuple[str, ...],
-    run_dir: Path | None,
-    resume: bool,
-    progress: bool,
+    config_file: Path, assignments: tuple[str, ...], run_dir: Path | None, resume: bool
 ) -> None:
     """Train the experiment of CONFIG_FILE."""
     from tfseg import config
@@ -72,9 +67,9 @@ def train(
     run_dir = run_dir or Path("runs") / experiment.name
     from tfseg import experiment as experiments
 
-    best = experiments.train(experiment, run_dir, resume=resume, progress=progress)
-    for name, value in best.items():
-        click.echo(f"{name:24s} {value:.4f}")
+    outcome = experiments.train(experiment, run_dir, resume=resume)
+    if outcome.best is not None:
+        click.echo(f"best {experiment.train.best_metric}: {outcome.best:.4f}")
     click.echo(f"run folder: {run_dir}")
 
 

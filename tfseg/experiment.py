@@ -20,12 +20,10 @@ from tfseg.data.transforms import make_transforms
 from tfseg.losses import SemanticLoss
 from tfseg.metrics import ConfusionMatrix, EMScores
 from tfseg.predict import Predictor
-from tfseg.train import Trainer
+from tfseg.train import Outcome, Trainer
+from tfseg.train.precision import building_in
 from tfseg.visualize import contact_sheet, overlay, palette
 from tfseg.weights import load_weights
-
-#: Keras' name of each precision
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def open_split(experiment: config.Experiment, split: str) -> Reader:
@@ -57,12 +55,8 @@ def build_model(experiment: config.Experiment, weights: str | Path | None = None
         ValueError: unknown name or options, or weights that do not fit.
     """
     section = experiment.model
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[experiment.train.precision])
-    try:
+    with building_in(experiment.train.precision):
         model = tfseg.build(section.name, section.num_classes, **section.options)
-    finally:
-        keras.config.set_dtype_policy(before)
     if weights is not None:
         load_weights(model, weights, "tfseg")
         return model
@@ -171,14 +165,10 @@ def train(
     run_dir: Path,
     *,
     resume: bool = False,
-    progress: bool = True,
-) -> dict[str, float]:
+) -> Outcome:
     """Trains as the experiment says; everything it leaves is in the run folder.
 
     What can be wrong is checked first: data, transforms, model, weights.
-
-    Returns:
-        The best validation scores; empty without a validation split.
     """
     keras.utils.set_random_seed(experiment.seed)
     reader = open_split(experiment, "train")
@@ -204,7 +194,7 @@ def train(
     def validate(model: keras.Model) -> dict[str, float]:
         assert validation is not None
         predictor = make_predictor(model, experiment.predict)
-        return evaluate(predictor, validation, experiment.metrics, progress=progress).summary()
+        return evaluate(predictor, validation, experiment.metrics).summary()
 
     def draw(model: keras.Model) -> dict[str, np.ndarray]:
         assert validation is not None
@@ -232,10 +222,9 @@ def train(
         log_images=draw if validation is not None else None,
         seed=experiment.seed,
         resume=resume,
-        progress=progress,
     )
     runs.save(run_dir, experiment, reader)
-    return trainer.fit()
+    return trainer.run()
 
 
 def scores_as_json(scores: Scores, reader: Reader, facts: dict[str, Any]) -> dict[str, Any]:
