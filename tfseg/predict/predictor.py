@@ -96,13 +96,13 @@ class Predictor:
             self._orientations = views.EIGHT
         elif flip and not self._add_logits:
             self._orientations = (views.UPRIGHT, views.MIRRORED)
-        if crop_size is not None:
-            self._crop = tuple(crop_size)
-            self._step = tuple(math.ceil(side * stride_rate) for side in crop_size)
         if tile_size is not None:
             self._tilings = tilings(self.network, tile_size)
-        else:
-            self._check_same_size(crop_size)
+            return
+        if crop_size is not None:
+            self._crop = (crop_size[0], crop_size[1])
+            self._step = tuple(math.ceil(side * stride_rate) for side in crop_size)
+        self._check_same_size(None if crop_size is None else self._crop)
 
     def _check_same_size(self, crop_size: tuple[int, int] | None) -> None:
         name, fixed = self.network.model.name, self.network.input_size
@@ -112,7 +112,7 @@ class Predictor:
                 f"{fixed}"
             )
         size = crop_size or (256, 256)
-        if self.network.output_size(*size) != tuple(size):
+        if self.network.output_size(*size) != size:
             raise ValueError(
                 f"model {name!r} gives {self.network.output_size(*size)} for an input of {size}, "
                 f"so mode {self._mode!r} cannot use it: use mode 'overlap_tile'"
