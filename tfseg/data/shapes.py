@@ -74,7 +74,7 @@ SHAPES = (
         distance=lambda u, v: np.maximum(
             np.maximum(np.abs(u), np.abs(v)) - 1, np.minimum(np.abs(u), np.abs(v)) - 0.36
         ),
-        texture=lambda u, v: np.zeros_like(u),
+        texture=lambda u, v: 1 - 2 * np.cos(v / 2) ** 8,
         keypoints=_TIPS,
         tilt=_TILT,
         hue=0.8,
