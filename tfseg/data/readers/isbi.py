@@ -102,6 +102,7 @@ class IsbiReader(BaseReader):
             )
         sample = Sample(name=self._names[place], image=image, mask=mask)
         if self._border_weights:
+            # Here, because scipy takes longer to import than all the rest of the readers.
             from scipy import ndimage
 
             from tfseg.data.border_weights import unet_weight_map
