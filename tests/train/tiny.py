@@ -77,7 +77,16 @@ class Stepper:
     """A `TrainStep` over in-memory batches, with what it is made of at hand."""
 
     def __init__(
-        self, build, settings, *, strategy=None, loss=LOSS, rows=4, average=None, **options
+        self,
+        build,
+        settings,
+        *,
+        strategy=None,
+        loss=LOSS,
+        rows=4,
+        average=None,
+        signature=None,
+        **options,
     ):
         self.strategy = strategy or tf.distribute.get_strategy()
         keras.utils.set_random_seed(1)
@@ -93,7 +102,7 @@ class Stepper:
             self.progress,
             strategy=self.strategy,
             learning_rate=lambda step: tf.constant(settings.learning_rate),
-            signature=self.spread([batch(0, rows)]).element_spec,
+            signature=signature or self.spread([batch(0, rows)]).element_spec,
             average=self.average,
             **options,
         )
@@ -110,7 +119,8 @@ class Stepper:
         return [{k: float(v) for k, v in self.step(b).items()} for b in self.spread(list(batches))]
 
     def values(self):
-        return [np.array(v.numpy()) for v in self.model.variables]
+        """The model's variables, as the first replica has them."""
+        return [v.numpy() for v in self.model.variables]
 
 
 def train_settings(**options):

@@ -1,8 +1,8 @@
 """One training step, the same code for one device and for many."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -29,17 +29,40 @@ class Progress:
         self.stopped_at = tf.Variable(-1, dtype=tf.int64, trainable=False, name="stopped_at")
 
 
-def _normalised(parts: Parts) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
-    """The weighted sums of the parts that share a normaliser, with it."""
-    groups: dict[int, tuple[tf.Tensor, tf.Tensor | None]] = {}
-    for total, normaliser, weight in parts.values():
-        so_far = groups.get(id(normaliser), (0.0, normaliser))[0]
-        groups[id(normaliser)] = (so_far + weight * total, normaliser)
-    return list(groups.values())
+def _divide(x: tf.Tensor, normaliser: tf.Tensor | None) -> tf.Tensor:
+    return x if normaliser is None else tf.math.divide_no_nan(x, normaliser)
 
 
-def _add(so_far: list[tf.Tensor], more: list[tf.Tensor]) -> list[tf.Tensor]:
-    return [a + b for a, b in zip(so_far, more, strict=True)] if so_far else more
+class _Found(NamedTuple):
+    """What a replica finds in micro-batches. Parts that share a normaliser form a group.
+
+    Attributes:
+        sums: each part's sum, over this replica's pixels.
+        weights: each part's weight.
+        groups: each part's group.
+        normalisers: each group's, summed over the replicas; None: not normalised.
+        gradients: each group's: of its weighted sum, in each variable.
+    """
+
+    sums: dict[str, tf.Tensor]
+    weights: list[float]
+    groups: list[int]
+    normalisers: list[tf.Tensor | None]
+    gradients: list[list[tf.Tensor]]
+
+    def plus(self, other: "_Found") -> "_Found":
+        """What was found in the micro-batches of both."""
+        return self._replace(
+            sums={name: total + other.sums[name] for name, total in self.sums.items()},
+            normalisers=[
+                None if a is None else a + b
+                for a, b in zip(self.normalisers, other.normalisers, strict=True)
+            ],
+            gradients=[
+                [a + b for a, b in zip(group, more, strict=True)]
+                for group, more in zip(self.gradients, other.gradients, strict=True)
+            ],
+        )
 
 
 class TrainStep:
@@ -155,66 +178,67 @@ class TrainStep:
         """Gradients and scalars of the global batch, and the state before; in replica context."""
         context = tf.distribute.get_replica_context()
         state = [tf.identity(v) for v in self._state]
-        pieces = tf.nest.map_structure(lambda x: tf.split(x, self.accumulate), batch)
-        gradients: list[list[tf.Tensor]] = []
-        sums: list[tf.Tensor] = []
+        pieces = {key: tf.split(value, self.accumulate) for key, value in batch.items()}
+        found: _Found | None = None
         for i in range(self.accumulate):
             # Without the dependency the micro-batches would run, and need memory, all at once.
-            with tf.control_dependencies(tf.nest.flatten(gradients)):
+            with tf.control_dependencies(tf.nest.flatten(found.gradients) if found else []):
                 piece = {key: tf.identity(values[i]) for key, values in pieces.items()}
-            parts, groups, found = self._backward(piece, scale)
-            counts = [n for _, n in groups if n is not None]
-            sums = _add(sums, [total for total, _, _ in parts.values()] + counts)
-            gradients = [
-                _add(g, f) for g, f in zip(gradients or [[]] * len(found), found, strict=True)
-            ]
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-        counted = iter(sums[len(parts) :])
-        # One normaliser a group, None where the group is not normalised.
-        normalisers = {id(n): None if n is None else next(counted) for _, n in groups}
-        combined = _combine(gradients, list(normalisers.values()))
-        combined = context.all_reduce(tf.distribute.ReduceOp.SUM, combined)
-        combined = [g / scale for g in combined]
-        scalars = {
-            name: total if n is None else tf.math.divide_no_nan(total, normalisers[id(n)])
-            for (name, (_, n, _)), total in zip(parts.items(), sums[: len(parts)], strict=True)
+            more = self._backward(piece, scale)
+            found = found.plus(more) if found else more
+        assert found is not None
+        gradients = [
+            tf.add_n([_divide(g, n) for g, n in zip(groups, found.normalisers, strict=True)])
+            for groups in zip(*found.gradients, strict=True)
+        ]
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        gradients = [g / scale for g in gradients]
+        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, found.sums)
+        means = {
+            name: _divide(total, found.normalisers[group])
+            for (name, total), group in zip(sums.items(), found.groups, strict=True)
         }
-        weights = [weight for _, _, weight in parts.values()]
-        loss = tf.add_n([w * s for w, s in zip(weights, scalars.values(), strict=True)])
-        norm = tf.linalg.global_norm(combined)
-        return combined, state, {"loss": loss, **scalars, "gradient_norm": norm}
+        loss = tf.add_n([w * m for w, m in zip(found.weights, means.values(), strict=True)])
+        norm = tf.linalg.global_norm(gradients)
+        return gradients, state, {"loss": loss, **means, "gradient_norm": norm}
 
-    def _backward(self, batch: Batch, scale: tf.Tensor) -> Any:
-        """The parts, their groups, and a group's gradients: those of its sum, times ``scale``."""
+    def _backward(self, batch: Batch, scale: tf.Tensor) -> _Found:
+        """Forward and backward of a micro-batch; the gradients are ``scale`` times too large."""
+        context = tf.distribute.get_replica_context()
         variables = [v.value for v in self.rule.variables]
         with tf.GradientTape(persistent=True) as tape:
             parts = self.loss(self.model(batch["image"], training=True), batch)
-            groups = _normalised(parts)
-            # float16 cannot hold gradients of sums over many pixels: differentiate the local
-            # mean, and multiply the (float32) gradients of the variables.
-            objectives = [
-                scale * (total if n is None else tf.math.divide_no_nan(total, n))
-                for total, n in groups
+            distinct = {id(n): n for _, n, _ in parts.values()}
+            groups = [list(distinct).index(id(n)) for _, n, _ in parts.values()]
+            # float16 cannot hold gradients of sums over many pixels: the micro-batch's mean is
+            # differentiated. It must be the mean over all replicas, since gradients flow
+            # between them through synchronized norms.
+            normalisers = [
+                n
+                if n is None
+                else context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stop_gradient(n))
+                for n in distinct.values()
             ]
+            totals = [tf.zeros(())] * len(normalisers)
+            for group, (total, _, weight) in zip(groups, parts.values(), strict=True):
+                totals[group] += weight * total
+            objectives = [scale * _divide(t, n) for t, n in zip(totals, normalisers, strict=True)]
         if self.model.losses:
             raise ValueError(
                 f"{self.model.name!r} adds {len(self.model.losses)} losses of its own "
                 "(regularizers?), which are not counted here; use weight_decay"
             )
-        gradients = []
-        for objective, (_, n) in zip(objectives, groups, strict=True):
-            found = tape.gradient(
-                objective, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            gradients.append(found if n is None else [g * n for g in found])
-        return parts, groups, gradients
-
-
-def _combine(
-    gradients: list[list[tf.Tensor]], normalisers: Iterable[tf.Tensor | None]
-) -> list[tf.Tensor]:
-    combined: list[tf.Tensor] = []
-    for group, n in zip(gradients, normalisers, strict=True):
-        divided = group if n is None else [tf.math.divide_no_nan(g, n) for g in group]
-        combined = _add(combined, divided)
-    return combined
+        gradients = [
+            tape.gradient(o, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            for o in objectives
+        ]
+        return _Found(
+            sums={name: total for name, (total, _, _) in parts.items()},
+            weights=[weight for _, _, weight in parts.values()],
+            groups=groups,
+            normalisers=normalisers,
+            gradients=[
+                found if n is None else [g * n for g in found]
+                for found, n in zip(gradients, normalisers, strict=True)
+            ],
+        )

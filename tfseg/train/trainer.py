@@ -1,5 +1,6 @@
 """A training run: model, data and step, with what happens between the steps."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -60,7 +61,12 @@ def make_strategy(name: Literal["one", "mirrored"]) -> tf.distribute.Strategy:
     if name == "one":
         return tf.distribute.get_strategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return _mirror(tuple(device.name for device in devices))
+
+
+@functools.cache  # two strategies over the same devices would confuse their collectives
+def _mirror(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
 
 
 def _check(train: config.Train, replicas: int) -> None:
