@@ -96,7 +96,7 @@ def test_equals_keras_compile_and_fit():
             for k in ("image", "mask", "weights")
         ),
     )
-    model.fit(data, verbose=0)
+    model.fit(data.repeat(), steps_per_epoch=len(BATCHES), shuffle=False, verbose=0)
     stepper.run(BATCHES)
     # A compiled model has its metrics' variables too.
     own = model.trainable_variables + model.non_trainable_variables
@@ -111,11 +111,12 @@ def test_a_step_that_is_not_finite_changes_nothing_and_ends_the_run():
         average=lambda model: WeightAverage(model, 0.5),
     )
     stepper.run(BATCHES[:2])
-    everything = lambda: [  # noqa: E731
-        *stepper.values(),
-        *(v.numpy() for v in stepper.rule.optimizer.variables),
-        *(a.numpy() for a in stepper.average.averages),
-    ]
+
+    def everything():
+        optimizer_variables = [v.numpy() for v in stepper.rule.optimizer.variables]
+        averages = [a.numpy() for a in stepper.average.averages]
+        return [*stepper.values(), *optimizer_variables, *averages]
+
     before = everything()
     scalars = stepper.run([broken(2), BATCHES[3]])
     assert not np.isfinite(scalars[0]["loss"])

@@ -3,6 +3,9 @@
 The devices are two logical CPUs, which must be made before TensorFlow starts.
 """
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -155,9 +158,6 @@ def test_replicas_drop_different_units(mirrored, tmp_path):
 class InterruptAt(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == 4:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGINT)
 
 

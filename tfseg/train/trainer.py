@@ -1,12 +1,11 @@
 """A training run: model, data and step, with what happens between the steps."""
 
-import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from tfseg import config
 from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, save_weights
+from tfseg.train.distribute import distribute, make_strategy, part_random_states
 from tfseg.train.ema import WeightAverage
 from tfseg.train.interrupts import Interrupts
 from tfseg.train.logs import RunLog, Stopwatch
@@ -56,19 +56,6 @@ class Outcome:
     best: float | None
 
 
-def make_strategy(name: Literal["one", "mirrored"]) -> tf.distribute.Strategy:
-    """One device, or a mirror on each logical GPU (on each logical CPU where there is none)."""
-    if name == "one":
-        return tf.distribute.get_strategy()
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return _mirror(tuple(device.name for device in devices))
-
-
-@functools.cache  # two strategies over the same devices would confuse their collectives
-def _mirror(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(devices)
-
-
 def _check(train: config.Train, replicas: int) -> None:
     if train.batch_size % (replicas * train.accumulate):
         raise ValueError(
@@ -78,6 +65,12 @@ def _check(train: config.Train, replicas: int) -> None:
         )
     if train.jit_compile and replicas > 1:
         raise ValueError("jit_compile works on one device only; set it to false")
+
+
+def _have_batch_hooks(callbacks: Sequence[keras.callbacks.Callback]) -> bool:
+    hooks = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+    base = keras.callbacks.Callback
+    return any(getattr(type(c), h) is not getattr(base, h) for c in callbacks for h in hooks)
 
 
 class Trainer:
@@ -93,7 +86,7 @@ class Trainer:
     the average.
 
     On one device a run that was killed and resumed ends in the same bits as an unbroken one (on
-    a GPU after ``tf.config.experimental.enable_op_determinism``).
+    a GPU that takes ``tf.config.experimental.enable_op_determinism``).
 
     Args:
         build_model: makes the model, with the weights it starts from.
@@ -153,11 +146,12 @@ class Trainer:
         self._checkpoints = self._make_checkpoints(rule, loss_scale)
         if resume:
             self._checkpoints.restore(self.strategy)
-        self._part_random_states()
+        part_random_states(self.model, self.strategy)
         self.start = int(self._progress.step.numpy())
         self._best = Best(self.run_dir, train.best_metric)
         self._callbacks = callbacks
-        self._data = self._distributed(dataset(self.start))
+        self._batch_hooks = _have_batch_hooks(callbacks)
+        self._data = distribute(dataset(self.start), self.strategy, train.batch_size)
         factor = make_schedule(train.schedule, train.steps)
         self._step = TrainStep(
             self.model,
@@ -187,30 +181,6 @@ class Trainer:
             groups["average"] = self._average.averages
         folder = self.run_dir / "checkpoints"
         return Checkpoints(folder, groups, self._train.keep_checkpoints)
-
-    def _part_random_states(self) -> None:
-        # Mirrors of a seed generator start alike and would drop the same units in all replicas.
-        for variable in self.model.variables:
-            if variable.name == "seed_generator_state":
-                locals_ = self.strategy.experimental_local_results(variable.value)
-                for replica, local in enumerate(locals_):
-                    local.assign_add(tf.constant([replica, 0], local.dtype))
-
-    def _distributed(self, dataset: tf.data.Dataset) -> Any:
-        def keep(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            # Strings cannot go to a GPU; a known batch size lets the strategy cut exactly.
-            size = self._train.batch_size
-            return {
-                key: tf.ensure_shape(value, [size, *value.shape[1:]])
-                for key, value in batch.items()
-                if value.dtype != tf.string
-            }
-
-        dataset = dataset.map(keep)
-        gpus = tf.config.list_logical_devices("GPU")
-        if gpus and self.strategy.num_replicas_in_sync == 1:
-            return dataset.apply(tf.data.experimental.prefetch_to_device(gpus[0].name))
-        return self.strategy.experimental_distribute_dataset(dataset)
 
     def run(self) -> Outcome:
         """Trains until the last step, a signal, or ``model.stop_training``.
@@ -262,7 +232,7 @@ class Trainer:
             self._end_round(step)  # the run was stopped before it had
         batches = iter(self._data)
         fresh = True
-        while step < train.steps and not self.model.stop_training:
+        while step < train.steps and not (self.model.stop_training or interrupts.requested):
             if fresh:
                 self._hooks.on_epoch_begin(step // self._round)
             self._one_step(step, batches)
@@ -273,9 +243,7 @@ class Trainer:
             due = train.checkpoint_every and step % train.checkpoint_every == 0
             if fresh or due or interrupts.requested:
                 self._save(step)
-            if interrupts.requested:
-                break
-            if fresh:
+            if fresh and not interrupts.requested:
                 self._end_round(step)
         self._save(step)
         return step
@@ -285,21 +253,13 @@ class Trainer:
         if batch is None:
             raise ValueError(f"the data set ended before batch {step}; it must repeat")
         in_round = step % self._round
-        if self._has_batch_hooks:
+        if self._batch_hooks:
             self._hooks.on_train_batch_begin(in_round)
         scalars = self._step(batch)
         self._window.append(scalars)
-        if self._has_batch_hooks:
+        if self._batch_hooks:
             self._hooks.on_train_batch_end(in_round, scalars)
         self._log.bar.update()
-
-    @property
-    def _has_batch_hooks(self) -> bool:
-        names = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
-        base = keras.callbacks.Callback
-        return any(
-            getattr(type(c), n) is not getattr(base, n) for c in self._callbacks for n in names
-        )
 
     def _fetch(self) -> dict[str, np.ndarray]:
         names = list(self._window[0])
