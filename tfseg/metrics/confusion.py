@@ -156,7 +156,8 @@ class ConfusionMatrix:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    nan = np.full(len(part), np.nan)
+    return np.asarray(np.divide(part, whole, out=nan, where=whole > 0))
 
 
 def _mean(scores: np.ndarray) -> float:

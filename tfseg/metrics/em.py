@@ -26,7 +26,8 @@ def segments(inside: np.ndarray) -> np.ndarray:
     Returns:
         int32 (H, W): 1, 2, ... inside, 0 on membrane.
     """
-    return ndimage.label(inside)[0].astype(np.int32)
+    labels, _ = ndimage.label(inside)
+    return np.asarray(labels, np.int32)
 
 
 def thin_borders(labels: np.ndarray) -> np.ndarray:
@@ -43,11 +44,12 @@ def thin_borders(labels: np.ndarray) -> np.ndarray:
     Returns:
         int (H, W); all 0 if ``labels`` is.
     """
+    thinned = np.zeros_like(labels)
     if not labels.any():
-        return labels.copy()
+        return thinned
     depth, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
     grown = labels[tuple(nearest)]
-    thinned = grown.copy()
+    thinned[:] = grown
     for axis in (0, 1):
         meets = np.diff(grown, axis=axis) != 0
         second_deeper = np.diff(depth, axis=axis) >= 0

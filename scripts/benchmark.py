@@ -1,0 +1,63 @@
+"""Measures how fast a network runs, alone or beside a peer's implementation of it."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from tfseg import benchmark, list_models
+from tfseg.registry import entry, suggest
+
+
+def torch_session(job: benchmark.Job) -> benchmark.Session:
+    """`torch_peers.session`; torch is imported in the process that runs it, and only there."""
+    import torch_peers
+
+    return torch_peers.session(job)
+
+
+@click.command(help=__doc__)
+@click.argument("model")
+@click.option("--size", nargs=2, type=int, required=True, help="Height and width, pixels.")
+@click.option("--batch", default=1, show_default=True, help="Images a step.")
+@click.option("--mode", type=click.Choice(["infer", "train"]), default="infer", show_default=True)
+@click.option("--against", type=click.Choice(["torch"]), help="A peer, measured in alternation.")
+@click.option("--num-classes", type=int, help="Default: those of the published weights.")
+@click.option("--runs", default=20, show_default=True, help="Measured steps of each.")
+@click.option("--json", "report", type=click.Path(path_type=Path), help="Also write all figures.")
+def main(
+    model: str,
+    size: tuple[int, int],
+    batch: int,
+    mode: str,
+    against: str | None,
+    num_classes: int | None,
+    runs: int,
+    report: Path | None,
+) -> None:
+    known = list_models()
+    if model not in known:
+        raise click.BadParameter(f"unknown model {model!r}; {suggest(model, known)}")
+    if report is not None and not report.parent.is_dir():
+        raise click.BadParameter(f"{report.parent} is no folder to write {report.name} to")
+    contenders = [benchmark.Contender("tfseg", benchmark.tfseg_session)]
+    if against == "torch":
+        if importlib.util.find_spec("torch") is None:
+            raise click.UsageError("torch is not installed: pip install -e .[bench]")
+        contenders.append(benchmark.Contender("torch", torch_session))
+    classes = entry(model).num_classes if num_classes is None else num_classes
+    try:
+        job = benchmark.Job(model, classes, *size, batch, mode)
+        with tqdm(total=runs, unit="round") as bar:
+            result = benchmark.run(job, contenders, runs, progress=bar.update)
+    except (ValueError, benchmark.BenchmarkError) as e:
+        raise click.ClickException(str(e)) from e
+    print(benchmark.table(result))
+    if report is not None:
+        report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Contenders of a benchmark that cost nothing; their processes import no TensorFlow."""
+
+import os
+
+from tfseg.benchmark import Session
+
+
+def idle(job):
+    return Session(step=lambda: None, matrix_product=lambda: None, facts={"parameters": 3})
+
+
+def counting(job):
+    facts = {"parameters": 3, "macs": 10}
+    return Session(step=lambda: None, matrix_product=lambda: None, facts=facts)
+
+
+def failing(job):
+    raise ValueError(f"cannot build {job.model}")
+
+
+def dying(job):
+    return Session(step=lambda: os._exit(7), matrix_product=lambda: None, facts={})

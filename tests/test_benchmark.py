@@ -1,0 +1,139 @@
+import json
+
+import benchmark_contenders
+import keras
+import pytest
+
+from tfseg import benchmark
+from tfseg.benchmark import BenchmarkError, Contender, Job, count_macs
+
+JOB = Job("psp_resnet50", 5, 65, 97, 2, "infer")
+
+
+def model_of(*layers, channels=3):
+    image = x = keras.Input((None, None, channels))
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(image, x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (keras.layers.Conv2D(8, 3, padding="same"), 20 * 30 * 9 * 3 * 8),
+        (keras.layers.Conv2D(8, 3), 18 * 28 * 9 * 3 * 8),
+        (keras.layers.Conv2D(8, 3, strides=2, padding="same"), 10 * 15 * 9 * 3 * 8),
+        (keras.layers.Conv2D(8, 3, dilation_rate=2, padding="same"), 20 * 30 * 9 * 3 * 8),
+        (keras.layers.Conv2D(6, 3, groups=3, padding="same"), 20 * 30 * 9 * 1 * 6),
+        (keras.layers.DepthwiseConv2D(5, padding="same"), 20 * 30 * 25 * 3),
+        (keras.layers.Conv2DTranspose(8, 2, strides=2), 20 * 30 * 4 * 3 * 8),
+        (keras.layers.Dense(7), 20 * 30 * 3 * 7),
+    ],
+)
+def test_macs_of_one_layer(layer, expected):
+    assert count_macs(model_of(layer), 20, 30) == expected
+
+
+def test_macs_of_a_shared_layer_count_at_each_use():
+    conv = keras.layers.Conv2D(3, 3, padding="same")
+    model = model_of(conv, keras.layers.MaxPool2D(), conv)
+    assert count_macs(model, 8, 8) == (64 + 16) * 9 * 3 * 3
+
+
+def test_macs_of_an_unknown_kernel_are_refused():
+    model = model_of(keras.layers.SeparableConv2D(4, 3), keras.layers.Reshape((-1, 4)))
+    model = keras.Model(model.input, keras.layers.Conv1D(2, 3)(model.output))
+    with pytest.raises(ValueError, match="Conv1D"):
+        count_macs(model, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "size", "giga"),
+    [
+        ("psp_resnet50", 150, 473, 161.5),
+        ("psp_resnet101", 21, 473, 229.8),
+        ("psp_resnet101", 21, 713, 517.2),
+        ("unet", 2, 572, 150.4),
+    ],
+)
+def test_macs_of_published_networks(name, classes, size, giga):
+    import tfseg
+
+    model = tfseg.build(name, classes)
+    # the published counts also hold the multiplications of norms and resizing
+    assert count_macs(model, size, size) / 1e9 == pytest.approx(giga, rel=0.003)
+
+
+def test_result_schema_and_arithmetic():
+    contenders = [
+        Contender("ours", benchmark_contenders.counting),
+        Contender("theirs", benchmark_contenders.idle),
+    ]
+    result = benchmark.run(JOB, contenders, runs=3)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["job"] == {
+        "model": "psp_resnet50",
+        "num_classes": 5,
+        "height": 65,
+        "width": 97,
+        "batch": 2,
+        "mode": "infer",
+    }
+    assert result["machine"]["cores"] >= 1
+    ours, theirs = result["contenders"]
+    assert (ours["name"], theirs["name"]) == ("ours", "theirs")
+    for row in (ours, theirs):
+        assert len(row["seconds"]) == 3
+        assert row["median_seconds"] == sorted(row["seconds"])[1]
+        assert row["images_per_second"] == pytest.approx(2 / row["median_seconds"])
+        assert row["peak_bytes"] > 2**20
+        # the other contender's count serves both: it is the same network
+        peak = max(ours["matrix_gflops"], theirs["matrix_gflops"])
+        work = 2 * 10 * 2 / row["median_seconds"] / 1e9
+        assert row["share_of_peak"] == pytest.approx(work / peak)
+    ratio = theirs["median_seconds"] / ours["median_seconds"]
+    assert result["ratios"] == {"theirs": pytest.approx(ratio)}
+    lines = benchmark.table(result).splitlines()
+    assert lines[0].startswith("psp_resnet50 infer, batch 2 of 65x97, 3 runs each")
+    assert lines[-1] == f"ours is {ratio:.2f}x theirs"
+
+
+def test_training_is_three_times_the_work():
+    job = Job("psp_resnet50", 5, 65, 97, 2, "train")
+    row = benchmark.run(job, [Contender("ours", benchmark_contenders.counting)], runs=1)[
+        "contenders"
+    ][0]
+    work = 3 * 2 * 10 * 2 / row["median_seconds"] / 1e9
+    assert row["share_of_peak"] == pytest.approx(work / row["matrix_gflops"])
+
+
+def test_contender_that_raises_is_named_with_its_traceback():
+    contenders = [
+        Contender("ours", benchmark_contenders.idle),
+        Contender("peer", benchmark_contenders.failing),
+    ]
+    with pytest.raises(BenchmarkError, match=r"peer: (.|\n)*cannot build psp_resnet50"):
+        benchmark.run(JOB, contenders, runs=1)
+
+
+def test_contender_that_dies_is_named():
+    with pytest.raises(BenchmarkError, match="peer: its process ended with code 7"):
+        benchmark.run(JOB, [Contender("peer", benchmark_contenders.dying)], runs=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"mode": "fit"}, "infer or train"), ({"batch": 0}, "batch"), ({"width": -1}, "width")],
+)
+def test_jobs_are_checked(changes, message):
+    fields = {"num_classes": 2, "height": 8, "width": 8, "batch": 1, "mode": "infer", **changes}
+    with pytest.raises(ValueError, match=message):
+        Job("unet", **fields)
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_tfseg_session_runs_a_network(mode):
+    session = benchmark.tfseg_session(Job("psp_mobilenet_v2", 3, 33, 49, 2, mode))
+    session.step()
+    session.matrix_product()
+    assert session.facts["macs"] > session.facts["parameters"] > 1e6

@@ -1,0 +1,359 @@
+"""How fast a network runs, beside a peer's implementation of the same network.
+
+Each contender lives in a process of its own, so that its peak memory is its own and its threads
+do not meet the other's; the parent has them take one step in turn, A B A B, so that whatever
+else the machine does falls on both alike.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+from tabulate import tabulate
+
+# Forward pass, and gradients of inputs and of weights, each about as dear.
+TRAIN_FACTOR = 3
+# Side of the square matrices whose product is the yardstick.
+MATRIX = 2048
+# Seconds between two steps, in which a contender's waiting threads go to sleep.
+PAUSE = 0.05
+
+
+class BenchmarkError(RuntimeError):
+    """A contender failed; the message holds its traceback."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured.
+
+    Attributes:
+        model: a registered name.
+        num_classes: classes of the output.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        batch: images a step.
+        mode: "infer", the forward pass from prepared images to logits, or "train", forward,
+            mean cross-entropy, gradients and an SGD momentum update.
+    """
+
+    model: str
+    num_classes: int
+    height: int
+    width: int
+    batch: int
+    mode: str
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("infer", "train"):
+            raise ValueError(f"mode must be infer or train, not {self.mode!r}")
+        for name in ("num_classes", "height", "width", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A contender ready to run, inside its process.
+
+    Attributes:
+        step: runs one step to its end.
+        matrix_product: multiplies two float32 (MATRIX, MATRIX) matrices.
+        facts: what the report says of it; ``parameters``, and ``macs`` (multiply-accumulates
+            of one image's forward pass) where it can count them.
+    """
+
+    step: Callable[[], object]
+    matrix_product: Callable[[], object]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name and how to get ready; ``prepare`` is importable, for it runs in a new process."""
+
+    name: str
+    prepare: Callable[[Job], Session]
+
+
+def count_macs(model: Any, height: int, width: int) -> int:
+    """Multiply-accumulates of the convolutions and dense layers for one image.
+
+    Args:
+        model: a functional Keras model of one image input.
+        height: of the image.
+        width: of the image.
+
+    Raises:
+        ValueError: for a layer with a kernel whose products are not known here.
+    """
+    import keras
+
+    image = keras.Input((height, width, model.inputs[0].shape[-1]))
+    fixed = keras.models.clone_model(model, input_tensors=image)
+    total = 0
+    for layer in fixed.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None:
+            continue
+        for node in layer._inbound_nodes:  # one a call: shared layers have several
+            if isinstance(layer, keras.layers.Conv2DTranspose):
+                places = node.input_tensors[0].shape[1:3]
+            elif isinstance(
+                layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense
+            ):
+                places = node.output_tensors[0].shape[1:-1]
+            else:
+                raise ValueError(f"cannot count {layer.name}, a {type(layer).__name__}")
+            count = 1
+            for side in (*kernel.shape, *places):
+                count *= side
+            total += count
+    return total
+
+
+def tfseg_session(job: Job) -> Session:
+    """tfseg's own contender: a graph of the model as `tfseg.build` makes it.
+
+    Raises:
+        ValueError: as `tfseg.build` does.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    import tfseg
+
+    model = tfseg.build(job.model, job.num_classes)
+    channels = model.spec.preprocessing.num_channels
+    images = tf.random.stateless_normal((job.batch, job.height, job.width, channels), (0, 0))
+    matrix = tf.random.stateless_normal((MATRIX, MATRIX), (0, 1))
+    make = _inference if job.mode == "infer" else _training
+    return Session(
+        step=make(model, images),
+        matrix_product=lambda: tf.linalg.matmul(matrix, matrix)[0, 0].numpy(),
+        facts={
+            "versions": {name: version(name) for name in ("keras", "numpy")}
+            | {"tensorflow": tf.__version__, "tfseg": tfseg.__version__},
+            "parameters": sum(int(w.numpy().size) for w in model.trainable_variables),
+            "macs": count_macs(model, job.height, job.width),
+        },
+    )
+
+
+def _outputs(output: Any) -> list[Any]:
+    return list(output.values()) if isinstance(output, dict) else [output]
+
+
+def _inference(model: Any, images: Any) -> Callable[[], object]:
+    import tensorflow as tf
+
+    forward = tf.function(lambda x: _outputs(model(x, training=False))[0])
+    return lambda: forward(images)[0, 0, 0].numpy()  # reading a value waits for the step
+
+
+def _training(model: Any, images: Any) -> Callable[[], object]:
+    import keras
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.SGD(1e-6, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    shapes = [output.shape[:-1] for output in _outputs(model(images, training=False))]
+    labels = [tf.zeros(shape, tf.int32) for shape in shapes]
+
+    def step() -> Any:
+        with tf.GradientTape() as tape:
+            pairs = zip(labels, _outputs(model(images, training=True)), strict=True)
+            loss = tf.add_n(
+                [
+                    tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(true, logits))
+                    for true, logits in pairs
+                ]
+            )
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    graph = tf.function(step)
+    return lambda: graph().numpy()
+
+
+def _serve(connection: Connection, prepare: Callable[[Job], Session], job: Job) -> None:
+    """The life of a contender's process: get ready, then do as the parent says."""
+    try:
+        session = prepare(job)
+        for _ in range(2):
+            session.step()
+            session.matrix_product()
+        actions = {"step": session.step, "matrix_product": session.matrix_product}
+        connection.send(session.facts)
+        while (command := connection.recv()) != "stop":
+            start = time.perf_counter()
+            actions[command]()
+            connection.send(time.perf_counter() - start)
+        # in KiB on Linux
+        connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    except Exception:
+        connection.send(BenchmarkError(traceback.format_exc()))
+
+
+class _Worker:
+    """The parent's end of a contender's process."""
+
+    def __init__(self, contender: Contender, job: Job) -> None:
+        self.name = contender.name
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, contender.prepare, job)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+
+    def receive(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise self._dead() from None
+        if isinstance(answer, BenchmarkError):
+            raise BenchmarkError(f"{self.name}: {answer}")
+        return answer
+
+    def ask(self, command: str) -> Any:
+        try:
+            self._connection.send(command)
+        except BrokenPipeError:
+            raise self._dead() from None
+        return self.receive()
+
+    def _dead(self) -> BenchmarkError:
+        self._process.join()
+        code = self._process.exitcode
+        return BenchmarkError(
+            f"{self.name}: its process ended with code {code} (-9: killed, for memory perhaps)"
+        )
+
+
+def run(
+    job: Job,
+    contenders: list[Contender],
+    runs: int,
+    progress: Callable[[], object] | None = None,
+) -> dict[str, Any]:
+    """Measures the contenders in alternation.
+
+    Args:
+        job: what they do.
+        contenders: the first is the one whose speed relative to the others is reported.
+        runs: steps of each.
+        progress: called after each round.
+
+    Returns:
+        A mapping that JSON can hold: ``job``, ``machine``, ``contenders`` (for each ``name``,
+        ``seconds`` of every step, ``median_seconds``, ``quartile_seconds`` (lower, upper),
+        ``images_per_second``, ``peak_bytes``, ``matrix_gflops``, ``share_of_peak``, and its
+        facts), and ``ratios``: the speed of the first over each other one's, by name.
+
+    Raises:
+        ValueError: if ``runs`` is below 1 or there is no contender.
+        BenchmarkError: if a contender fails.
+    """
+    if runs < 1 or not contenders:
+        raise ValueError("a benchmark needs at least one run and one contender")
+    with ExitStack() as stack:
+        workers, facts = [], []
+        for contender in contenders:
+            workers.append(stack.enter_context(_Worker(contender, job)))
+            facts.append(workers[-1].receive())
+        steps: list[list[float]] = [[] for _ in workers]
+        products: list[list[float]] = [[] for _ in workers]
+        for _ in range(runs):
+            for index, worker in enumerate(workers):
+                for command, times in (("step", steps), ("matrix_product", products)):
+                    time.sleep(PAUSE)
+                    times[index].append(worker.ask(command))
+            if progress is not None:
+                progress()
+        peaks = [worker.ask("stop") for worker in workers]
+    macs = next((fact["macs"] for fact in facts if "macs" in fact), None)
+    gflops = [2 * MATRIX**3 / statistics.median(times) / 1e9 for times in products]
+    rows = [
+        {"name": contender.name, **fact, **_speed(job, times, macs, max(gflops))}
+        | {"matrix_gflops": own, "peak_bytes": peak}
+        for contender, fact, times, own, peak in zip(
+            contenders, facts, steps, gflops, peaks, strict=True
+        )
+    ]
+    first, *others = rows
+    ratios = {row["name"]: row["median_seconds"] / first["median_seconds"] for row in others}
+    return {"job": asdict(job), "machine": _machine(), "contenders": rows, "ratios": ratios}
+
+
+def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -> dict[str, Any]:
+    median = statistics.median(times)
+    lower, _, upper = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+    work = None if macs is None else macs * job.batch * (1 if job.mode == "infer" else TRAIN_FACTOR)
+    return {
+        "seconds": times,
+        "median_seconds": median,
+        "quartile_seconds": [lower, upper],
+        "images_per_second": job.batch / median,
+        "share_of_peak": None if work is None else 2 * work / median / 1e9 / peak_gflops,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result of `run` for people: a line a contender, and the ratios."""
+    job = result["job"]
+    rows = [
+        (
+            row["name"],
+            row["median_seconds"],
+            "{:.3f} .. {:.3f}".format(*row["quartile_seconds"]),
+            row["images_per_second"],
+            row["peak_bytes"] / 2**20,
+            "" if row["share_of_peak"] is None else f"{row['share_of_peak']:.0%}",
+        )
+        for row in result["contenders"]
+    ]
+    heads = ("", "median s", "quartiles s", "images/s", "peak MiB", "of matrix peak")
+    runs = len(result["contenders"][0]["seconds"])
+    lines = [
+        f"{job['model']} {job['mode']}, batch {job['batch']} of {job['height']}x{job['width']}, "
+        f"{runs} runs each, {result['machine']['cores']} cores, {result['machine']['processor']}",
+        tabulate(rows, heads, floatfmt=("", ".3f", "", ".2f", ".0f", "")),
+    ]
+    name = result["contenders"][0]["name"]
+    lines += [f"{name} is {ratio:.2f}x {peer}" for peer, ratio in result["ratios"].items()]
+    return "\n".join(lines)
