@@ -1,0 +1,141 @@
+"""From a reader to batches: decode, augment, preprocess, batch, all ahead of the step.
+
+What batch k holds is a function of the seed and k alone: the order of an epoch is a stateless
+permutation, and every transform draws from a seed made of the run's and the sample's place. A run
+is therefore resumed at step k by starting at batch k.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfseg.data.sample import DataError, Reader, Sample
+from tfseg.data.transforms import Transform
+from tfseg.ops.preprocess import preprocess
+from tfseg.registry import Preprocessing
+
+#: keys that semantic training uses, with the dtype and rank that readers give them
+_KEYS = {"image": (tf.uint8, 3), "mask": (tf.int32, 2), "weights": (tf.float32, 2)}
+
+
+class _Cached:
+    """A reader whose decoded samples are kept, in memory or as .npz files."""
+
+    def __init__(self, reader: Reader, cache: str, folder: Path | None):
+        self._reader, self._cache, self._folder = reader, cache, folder
+        self._kept: dict[int, Sample] = {}
+        self._lock = Lock()
+        if cache == "disk":
+            if folder is None:
+                raise ValueError("cache 'disk' needs a cache_dir")
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def __getitem__(self, index: int) -> Sample:
+        if self._cache == "none":
+            return self._reader[index]
+        if self._cache == "memory":
+            if index not in self._kept:
+                sample = self._reader[index]
+                with self._lock:
+                    self._kept[index] = sample
+            return self._kept[index]
+        return self._from_disk(index)
+
+    def _from_disk(self, index: int) -> Sample:
+        assert self._folder is not None
+        path = self._folder / f"{index}.npz"
+        if path.exists():
+            with np.load(path, allow_pickle=False) as file:
+                arrays: Any = {key: file[key] for key in file.files}
+            return Sample(**{**arrays, "name": str(arrays["name"])})
+        sample = self._reader[index]
+        partial = path.with_suffix(f".{id(sample)}.npz")
+        np.savez(partial, **sample)
+        partial.replace(path)  # whole or not at all
+        return sample
+
+
+def _read(reader: Reader, cached: _Cached, index: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One sample as tensors of known rank and channels."""
+    keys = [key for key in _KEYS if key in reader.keys()]  # noqa: SIM118 (not a mapping)
+    channels = reader[0]["image"].shape[-1]
+
+    def load(place: np.ndarray) -> list[Any]:
+        sample: Any = cached[int(place)]
+        if sample["image"].shape[-1] != channels:
+            raise DataError(
+                f"{sample['name']} has {sample['image'].shape[-1]} channels, the first image "
+                f"{channels}: convert the images to one kind"
+            )
+        return [sample["name"], *(sample[key] for key in keys)]
+
+    types = [tf.string, *(_KEYS[key][0] for key in keys)]
+    name, *values = tf.numpy_function(load, [index], types, stateful=False)
+    name = tf.ensure_shape(name, ())
+    out = {"name": name}
+    for key, value in zip(keys, values, strict=True):
+        rank = _KEYS[key][1]
+        shape = [None, None, channels][:rank]
+        out[key] = tf.ensure_shape(value, shape)
+    return out
+
+
+def training_dataset(
+    reader: Reader,
+    transforms: Sequence[Transform],
+    *,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    cache: Literal["none", "memory", "disk"] = "none",
+    cache_dir: Path | None = None,
+) -> tf.data.Dataset:
+    """Endless batches of augmented samples; every epoch has each sample once, in its own order.
+
+    Args:
+        reader: the samples; all of them have a mask.
+        transforms: applied in order. For batches of more than one they must end in a fixed size.
+        preprocessing: the model's.
+        batch_size: samples of a (global) batch.
+        seed: of order and augmentation.
+        start_step: the first batch is the one that a run from 0 would reach after this many.
+        cache: keep decoded samples in "memory" or on "disk".
+        cache_dir: folder of the disk cache, one for each data set.
+
+    Returns:
+        A data set of {"name": string (B,), "image": float32 (B, H, W, C), preprocessed, "mask":
+        int32 (B, h, w), and "weights": float32 (B, h, w) if the reader gives them}.
+
+    Raises:
+        ValueError: if images of a batch would differ in size, or there is no mask.
+    """
+    if "mask" not in reader.keys():  # noqa: SIM118 (not a mapping)
+        raise ValueError("the samples have no mask to train on")
+    count, cached = len(reader), _Cached(reader, cache, cache_dir)
+
+    def sample_at(place: tf.Tensor) -> dict[str, tf.Tensor]:
+        epoch, within = place // count, place % count
+        order = tf.stack([tf.constant(seed, tf.int64), epoch])
+        index = tf.random.experimental.index_shuffle(within, order, count - 1)
+        sample = _read(reader, cached, index)
+        own = tf.stack([tf.constant(seed, tf.int64), place])
+        parts = tf.random.experimental.stateless_split(own, max(len(transforms), 1))
+        for transform, part in zip(transforms, tf.unstack(parts), strict=False):
+            sample = transform(sample, part)
+        sample["image"] = preprocess(tf.cast(sample["image"], tf.float32), preprocessing)
+        return sample
+
+    dataset = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
+    dataset = dataset.map(sample_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    size = dataset.element_spec["image"].shape[:2]
+    if batch_size > 1 and not size.is_fully_defined():
+        raise ValueError(
+            f"batches of {batch_size} need images of one size: end data.transforms with a crop or "
+            "a resize"
+        )
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

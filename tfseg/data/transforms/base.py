@@ -1,0 +1,152 @@
+"""What transforms share: the interface, and one geometry for all that a sample holds."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+Sample = dict[str, Any]
+
+#: Maps of one value a pixel that belong to the image, and how they are interpolated.
+MAPS = {"mask": "NEAREST", "instances": "NEAREST", "weights": "BILINEAR"}
+
+
+class Transform(Protocol):
+    """``transform(sample, seed)`` gives the changed sample.
+
+    The sample is a mapping of tensors with the keys of `tfseg.data.sample.Sample`; the seed, an
+    integer tensor (2,), decides all that is random.
+    """
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample: ...
+
+
+def seeds(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    """``count`` independent seeds from one."""
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count))
+
+
+def uniform(seed: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """A float32 scalar between low and high."""
+    return tf.random.stateless_uniform((), seed, low, high)
+
+
+def chance(seed: tf.Tensor, probability: float) -> tf.Tensor:
+    """True with this probability."""
+    return tf.random.stateless_uniform((), seed) < probability
+
+
+def size_of(sample: Sample) -> tuple[Any, Any]:
+    """(height, width) of the image: integers where they are known, else tensors."""
+    static, dynamic = sample["image"].shape, tf.shape(sample["image"])
+    return tuple(dynamic[i] if static[i] is None else static[i] for i in (0, 1))  # type: ignore
+
+
+def map_pixels(sample: Sample, change: Callable[[tf.Tensor], tf.Tensor]) -> Sample:
+    """``change`` applied to the image and its maps, each as (H, W, C)."""
+    out = dict(sample, image=change(sample["image"]))
+    for key in MAPS:
+        if key in sample:
+            out[key] = change(sample[key][..., None])[..., 0]
+    return out
+
+
+def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sample:
+    """Boxes and keypoints under an affine map, clipped to the new image.
+
+    A box becomes the bounds of its moved corners; boxes that leave the image go, with their labels
+    and keypoints. A keypoint that leaves it gets visibility 0.
+
+    Args:
+        matrix: float32 (2, 3), from old to new continuous coordinates (x, y).
+        size: (height, width) of the new image.
+    """
+    out = dict(sample)
+    height, width = (tf.cast(side, tf.float32) for side in size)
+    if "boxes" in sample:
+        x1, y1, x2, y2 = tf.unstack(sample["boxes"], axis=-1)
+        xs, ys = tf.stack([x1, x2, x1, x2], -1), tf.stack([y1, y1, y2, y2], -1)
+        xs, ys = _affine(matrix, xs, ys)
+        xs, ys = tf.clip_by_value(xs, 0, width), tf.clip_by_value(ys, 0, height)
+        low = tf.stack([tf.reduce_min(xs, -1), tf.reduce_min(ys, -1)], -1)
+        high = tf.stack([tf.reduce_max(xs, -1), tf.reduce_max(ys, -1)], -1)
+        kept = tf.reduce_all(high - low > 1e-3, -1)
+        out["boxes"] = tf.boolean_mask(tf.concat([low, high], -1), kept)
+        for key in ("labels", "keypoints"):
+            if key in sample:
+                out[key] = tf.boolean_mask(sample[key], kept)
+    if "keypoints" in sample:
+        x, y, visibility = tf.unstack(out["keypoints"], axis=-1)
+        x, y = _affine(matrix, x, y)
+        inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+        visibility = tf.where(inside, visibility, 0.0)
+        out["keypoints"] = tf.stack([x, y, visibility], -1)
+    return out
+
+
+def _affine(matrix: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    (a, b, c), (d, e, f) = (tf.unstack(row) for row in tf.unstack(matrix))
+    return a * x + b * y + c, d * x + e * y + f
+
+
+def inverse(matrix: tf.Tensor) -> tf.Tensor:
+    """The inverse of an affine map (2, 3)."""
+    square = tf.concat([matrix, [[0.0, 0.0, 1.0]]], 0)
+    return tf.linalg.inv(square)[:2]
+
+
+def warp(
+    sample: Sample,
+    matrix: tf.Tensor,
+    size: tuple[Any, Any],
+    *,
+    fill: tuple[float, ...],
+    ignore_label: int,
+) -> Sample:
+    """The sample under an affine map: image bilinear, labels nearest, all at the same places.
+
+    Pixel i covers [i, i + 1). Outside the old image there is ``fill``, the ignore label, and
+    weight 0.
+
+    Args:
+        matrix: float32 (2, 3), from old to new continuous coordinates (x, y).
+        size: (height, width) of the new image.
+        fill: colour, one value or three.
+    """
+    back = inverse(matrix)
+    # The operation counts pixels from their centres.
+    half = tf.constant([0.5, 0.5])
+    shift = tf.linalg.matvec(back[:, :2], half) + back[:, 2] - half
+    vector = tf.concat(
+        [tf.reshape(tf.concat([back[:, :2], shift[:, None]], 1), [-1]), [0.0, 0.0]], 0
+    )
+
+    def resample(values: tf.Tensor, interpolation: str) -> tf.Tensor:
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=values[None],
+            transforms=vector[None],
+            output_shape=tf.stack(size),
+            fill_value=0.0,
+            interpolation=interpolation,
+            fill_mode="CONSTANT",
+        )[0]
+
+    image = tf.cast(sample["image"], tf.float32)
+    color = tf.constant(fill, tf.float32)
+    # Interpolating the difference to the fill keeps the border's half-covered pixels right.
+    moved = resample(image - color, "BILINEAR") + color
+    moved = tf.ensure_shape(moved, (*_static(size), image.shape[-1]))
+    out = dict(move_points(sample, matrix, size), image=moved)
+    for key, interpolation in MAPS.items():
+        if key in sample:
+            void = ignore_label if key == "mask" else 0
+            values = tf.cast(sample[key], tf.float32)[..., None] - float(void)
+            moved = resample(values, interpolation)[..., 0] + float(void)
+            if key != "weights":
+                moved = tf.cast(tf.round(moved), sample[key].dtype)
+            out[key] = tf.ensure_shape(moved, _static(size))
+    return out
+
+
+def _static(size: tuple[Any, Any]) -> tuple[int | None, ...]:
+    return tuple(side if isinstance(side, int) else None for side in size)

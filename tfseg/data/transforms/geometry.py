@@ -1,0 +1,300 @@
+"""Transforms that move pixels: image, maps, boxes and keypoints together."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from tfseg.data.transforms.base import (
+    MAPS,
+    Sample,
+    chance,
+    map_pixels,
+    move_points,
+    seeds,
+    size_of,
+    uniform,
+    warp,
+)
+
+#: what PSPNet's and most ImageNet trunks' mean is, rounded; RGB
+MEAN_COLOR = (124.0, 117.0, 104.0)
+
+
+def _check_range(what: str, values: tuple[float, float], low: float) -> None:
+    if len(values) != 2 or not low < values[0] <= values[1]:
+        raise ValueError(f"{what} must be [low, high] with {low:g} < low <= high, not {values}")
+
+
+def _check_size(what: str, size: tuple[int, int]) -> None:
+    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+        raise ValueError(f"{what} must be [height, width] in pixels, not {size}")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors the image with this probability, left to right or top to bottom.
+
+    Args:
+        probability: of each direction.
+        vertical: also top to bottom, drawn apart from left to right.
+        pairs: keypoints that change places in a left-right mirror, as [[left, right], ...].
+    """
+
+    probability: float = 0.5
+    vertical: bool = False
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must lie in 0..1, not {self.probability}")
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        first, second = seeds(seed, 2)
+        sample = self._mirror(sample, chance(first, self.probability), axis=1)
+        if self.vertical:
+            sample = self._mirror(sample, chance(second, self.probability), axis=0)
+        return sample
+
+    def _mirror(self, sample: Sample, wanted: tf.Tensor, axis: int) -> Sample:
+        size = size_of(sample)
+        far = tf.cast(size[axis], tf.float32)
+        one, zero = tf.constant(1.0), tf.constant(0.0)
+        rows = [[one, zero, zero], [zero, one, zero]]
+        rows[1 - axis] = [-one, zero, far] if axis == 1 else [zero, -one, far]
+        if axis == 1:
+            rows = [[-one, zero, far], [zero, one, zero]]
+        else:
+            rows = [[one, zero, zero], [zero, -one, far]]
+        moved = map_pixels(sample, lambda x: tf.reverse(x, [axis]))
+        moved = move_points(moved, tf.stack([tf.stack(row) for row in rows]), size)
+        if axis == 1 and "keypoints" in sample and self.pairs:
+            order = list(range(sample["keypoints"].shape[1]))
+            for a, b in self.pairs:
+                order[a], order[b] = b, a
+            moved["keypoints"] = tf.gather(moved["keypoints"], order, axis=1)
+        return {k: tf.cond(wanted, lambda k=k: moved[k], lambda k=k: sample[k]) for k in sample}
+
+
+@dataclass(frozen=True)
+class Rotate90:
+    """Turns the image by 0, 90, 180 or 270 degrees, each as likely."""
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        turns = tf.random.stateless_uniform((), seed, 0, 4, tf.int32)
+        height, width = (tf.cast(side, tf.float32) for side in size_of(sample))
+        moved = map_pixels(sample, lambda x: tf.image.rot90(x, turns))
+        # counter-clockwise: (x, y) goes to (y, width - x)
+        one, zero = tf.constant(1.0), tf.constant(0.0)
+        matrices = tf.stack(
+            [
+                tf.stack([tf.stack(row) for row in rows])
+                for rows in (
+                    [[one, zero, zero], [zero, one, zero]],
+                    [[zero, one, zero], [-one, zero, width]],
+                    [[-one, zero, width], [zero, -one, height]],
+                    [[zero, -one, height], [one, zero, zero]],
+                )
+            ]
+        )
+        return move_points(moved, matrices[turns], size_of(moved))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Resizes by a random factor, log-uniform in ``range``.
+
+    Args:
+        range: [low, high] factors of both sides.
+        aspect: [low, high] of the width's further factor over the height's; None: kept.
+    """
+
+    range: tuple[float, float] = (0.5, 2.0)
+    aspect: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("range", self.range, 0)
+        if self.aspect is not None:
+            _check_range("aspect", self.aspect, 0)
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        first, second = seeds(seed, 2)
+        factor = tf.exp(uniform(first, math.log(self.range[0]), math.log(self.range[1])))
+        stretch = tf.constant(1.0)
+        if self.aspect is not None:
+            low, high = self.aspect
+            stretch = tf.exp(uniform(second, math.log(low) / 2, math.log(high) / 2))
+        height, width = (tf.cast(side, tf.float32) for side in size_of(sample))
+
+        def side(value: tf.Tensor) -> tf.Tensor:
+            return tf.maximum(tf.cast(tf.round(value), tf.int32), 1)
+
+        return _resize(sample, (side(height * factor / stretch), side(width * factor * stretch)))
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Resizes to a fixed size.
+
+    Args:
+        size: [height, width].
+    """
+
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        _check_size("size", self.size)
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        return _resize(sample, self.size)
+
+
+def _resize(sample: Sample, size: tuple[Any, Any]) -> Sample:
+    """Image and weights bilinear, labels nearest, on half-pixel centres."""
+    old = [tf.cast(side, tf.float32) for side in size_of(sample)]
+    new = [tf.cast(side, tf.float32) for side in size]
+    zero = tf.constant(0.0)
+    matrix = tf.stack(
+        [tf.stack([new[1] / old[1], zero, zero]), tf.stack([zero, new[0] / old[0], zero])]
+    )
+    out = dict(move_points(sample, matrix, size))
+    out["image"] = tf.image.resize(tf.cast(sample["image"], tf.float32), size, "bilinear")
+    for key, interpolation in MAPS.items():
+        if key in sample:
+            out[key] = tf.image.resize(sample[key][..., None], size, interpolation.lower())[..., 0]
+    return out
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turns the image about its centre by up to ``degrees`` either way, its size kept.
+
+    Args:
+        degrees: the largest angle.
+        fill: colour of what the old image does not cover, RGB or one value.
+        ignore_label: its label.
+    """
+
+    degrees: float = 10.0
+    fill: tuple[float, ...] = MEAN_COLOR
+    ignore_label: int = 255
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        angle = uniform(seed, -self.degrees, self.degrees) * (math.pi / 180)
+        size = size_of(sample)
+        y, x = (tf.cast(side, tf.float32) / 2 for side in size)
+        c, s = tf.cos(angle), tf.sin(angle)
+        matrix = tf.stack(
+            [
+                tf.stack([c, s, x - c * x - s * y]),
+                tf.stack([-s, c, y + s * x - c * y]),
+            ]
+        )
+        fill = _fill(self.fill, sample)
+        return warp(sample, matrix, size, fill=fill, ignore_label=self.ignore_label)
+
+
+def _fill(fill: tuple[float, ...], sample: Sample) -> tuple[float, ...]:
+    """The colour in the image's channels: its mean for a gray image."""
+    channels = sample["image"].shape[-1]
+    return (sum(fill) / len(fill),) * channels if len(fill) != channels else tuple(fill)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A random window of fixed size; what the image does not fill is padding, below and right.
+
+    Args:
+        size: [height, width].
+        fill: colour of the padding, RGB or one value.
+        ignore_label: its label. Its weight is 0.
+    """
+
+    size: tuple[int, int]
+    fill: tuple[float, ...] = MEAN_COLOR
+    ignore_label: int = 255
+
+    def __post_init__(self) -> None:
+        _check_size("size", self.size)
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        padded = self._pad(sample)
+        free = tf.shape(padded["image"])[:2] - tf.constant(self.size)
+        drawn = tf.random.stateless_uniform((2,), seed)
+        corner = tf.cast(tf.floor(drawn * tf.cast(free + 1, tf.float32)), tf.int32)
+        top, left = corner[0], corner[1]
+        height, width = self.size
+
+        def cut(x: tf.Tensor) -> tf.Tensor:
+            window = x[top : top + height, left : left + width]
+            return tf.ensure_shape(window, (height, width, x.shape[-1]))
+
+        out = map_pixels(padded, cut)
+        return _shifted(out, -left, -top, self.size)
+
+    def _pad(self, sample: Sample) -> Sample:
+        height, width = size_of(sample)
+        below = tf.maximum(self.size[0] - height, 0)
+        right = tf.maximum(self.size[1] - width, 0)
+        image = tf.cast(sample["image"], tf.float32)
+        color = tf.constant(_fill(self.fill, sample), tf.float32)
+        paddings = [[0, below], [0, right], [0, 0]]
+        out = dict(sample, image=tf.pad(image - color, paddings) + color)
+        for key in MAPS:
+            if key in sample:
+                void = self.ignore_label if key == "mask" else 0
+                out[key] = tf.pad(sample[key], paddings[:2], constant_values=void)
+        return out
+
+
+def _shifted(sample: Sample, x: Any, y: Any, size: tuple[Any, Any]) -> Sample:
+    one, zero = tf.constant(1.0), tf.constant(0.0)
+    x, y = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
+    matrix = tf.stack([tf.stack([one, zero, x]), tf.stack([zero, one, y])])
+    return move_points(sample, matrix, size)
+
+
+@dataclass(frozen=True)
+class MirrorPad:
+    """Continues the image beyond its border by its mirror image, the edge not repeated.
+
+    Args:
+        margin: pixels on each side.
+    """
+
+    margin: int
+
+    def __post_init__(self) -> None:
+        if self.margin < 1:
+            raise ValueError(f"margin must be positive, not {self.margin}")
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        side = [self.margin, self.margin]
+        out = map_pixels(sample, lambda x: tf.pad(x, [side, side, [0, 0]], "REFLECT"))
+        return _shifted(out, self.margin, self.margin, size_of(out))
+
+
+@dataclass(frozen=True)
+class CropLabels:
+    """Cuts a margin off the mask and its weights, not off the image.
+
+    For networks of valid convolutions, whose output is smaller than their input: U-Net's by 92
+    pixels on each side.
+
+    Args:
+        margin: pixels on each side.
+    """
+
+    margin: int
+
+    def __post_init__(self) -> None:
+        if self.margin < 1:
+            raise ValueError(f"margin must be positive, not {self.margin}")
+
+    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        for key in ("boxes", "keypoints"):
+            if key in sample:
+                raise ValueError(f"crop_labels is for masks; the samples have {key}")
+        inner = slice(self.margin, -self.margin)
+        return {k: v[inner, inner] if k in MAPS else v for k, v in sample.items()}
