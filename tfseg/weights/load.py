@@ -1,0 +1,296 @@
+"""Puts a checkpoint into a model: strict, and nothing is assigned unless everything fits."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfseg.registry import suggest
+from tfseg.weights import maps, tensors
+from tfseg.weights.common import WeightsError
+from tfseg.weights.files import guess_origin, read_weights
+
+_LOG = logging.getLogger(__name__)
+_LISTED = 10
+_PARTS = ("model", "backbone")
+
+_TORCH = {
+    "kernel": ".weight",
+    "bias": ".bias",
+    "gamma": ".weight",
+    "beta": ".bias",
+    "moving_mean": ".running_mean",
+    "moving_variance": ".running_var",
+}
+_CAFFE = {
+    "kernel": "/0",
+    "bias": "/1",
+    "gamma": "/gamma",
+    "beta": "/beta",
+    "moving_mean": "/mean",
+    "moving_variance": "/var",
+}
+#: What a layer's variables are called behind its name; other origins use Keras' own names.
+_SUFFIXES = {"torchvision": _TORCH, "detectron2": _TORCH, "caffe": _CAFFE}
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A variable and where a checkpoint has it.
+
+    Attributes:
+        variable: of the model.
+        names: what the checkpoint may call it.
+        shape: in the checkpoint's layout; None where only ``convert`` knows it.
+        convert: turns the checkpoint's array into Keras' layout.
+    """
+
+    variable: Any
+    names: tuple[str, ...]
+    shape: tuple[int, ...] | None
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass
+class _Report:
+    """What does not fit, by kind, and the names that were found."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    wrong_shape: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def lines(self) -> list[str]:
+        kinds = ("missing", "unexpected", "wrong_shape", "unusable")
+        lines = []
+        for kind in kinds:
+            found = getattr(self, kind)
+            shown = ", ".join(found[:_LISTED])
+            more = f", ... {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+            if found:
+                lines.append(f"  {kind.replace('_', ' ')} ({len(found)}): {shown}{more}")
+        return lines
+
+
+def _as_is(array: np.ndarray) -> np.ndarray:
+    return array
+
+
+def _channels_first(
+    layer: keras.layers.Layer, shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
+    """A kernel's shape in Caffe's and torch's layout, and what turns that into Keras' layout."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        height, width, channels, multiplier = shape
+
+        def from_depthwise(array: np.ndarray) -> np.ndarray:
+            return array.reshape(channels, multiplier, height, width).transpose(2, 3, 0, 1)
+
+        return (channels * multiplier, 1, height, width), from_depthwise
+    if len(shape) == 4:
+        # (out, in, h, w) of convolutions, (in, out, h, w) of transposed ones: Keras has both
+        # pairs swapped.
+        return (shape[3], shape[2], *shape[:2]), lambda array: array.transpose(2, 3, 1, 0)
+    return shape[::-1], np.transpose
+
+
+def _slots(layer: keras.layers.Layer, target: maps.Target, origin: str) -> list[_Slot]:
+    """Where a checkpoint of this origin has each of a layer's variables."""
+    base, transform = target if isinstance(target, tuple) else (target, None)
+    suffixes = _SUFFIXES.get(origin)
+    slots = []
+    for index, variable in enumerate(layer.weights):
+        shape: tuple[int, ...] | None = tuple(variable.shape)
+        convert: Callable[[np.ndarray], np.ndarray] = _as_is
+        if suffixes is None:
+            # Keras 2 has another name for depthwise kernels, and Keras 3's files number
+            # variables of classes that their reader does not know.
+            leaves = [variable.name, str(index)]
+            if isinstance(layer, keras.layers.DepthwiseConv2D) and variable.name == "kernel":
+                leaves.append("depthwise_kernel")
+            slots.append(_Slot(variable, tuple(f"{base}/{n}" for n in leaves), shape, convert))
+            continue
+        if variable.name not in suffixes:
+            raise ValueError(
+                f"layer {layer.name!r} has a variable {variable.name!r}, for which checkpoints of "
+                f"origin {origin!r} have no name; {suggest(variable.name, suffixes)}"
+            )
+        if variable.name == "kernel":
+            if transform is not None:
+                shape, convert = None, transform
+            else:
+                shape, convert = _channels_first(layer, tuple(variable.shape))
+        slots.append(_Slot(variable, (base + suffixes[variable.name],), shape, convert))
+    return slots
+
+
+def _fit(slot: _Slot, arrays: Mapping[str, np.ndarray], report: _Report) -> np.ndarray | None:
+    """The variable's new value, or None and what is wrong in the report."""
+    name = next((n for n in slot.names if n in arrays), None)
+    if name is None:
+        report.missing.append(slot.names[0])
+        return None
+    report.used.add(name)
+    array, wanted = np.asarray(arrays[name]), tuple(slot.variable.shape)
+    if slot.shape is not None and array.shape != slot.shape:
+        report.wrong_shape.append(f"{name} is {array.shape}, the model's is {slot.shape}")
+        return None
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        report.unusable.append(f"{name} is {array.dtype}, not floating point")
+        return None
+    try:
+        value = slot.convert(array)
+    except (ValueError, IndexError):
+        value = array
+    if value.shape != wanted:
+        size = math.prod(wanted)
+        report.wrong_shape.append(
+            f"{name} is {array.shape}, {array.size} values for a kernel {wanted} of {size}"
+        )
+        return None
+    with np.errstate(over="ignore"):
+        # Mapped files are not aligned, and transposed views not contiguous.
+        value = np.require(value, np.float32, ["C", "A"])
+    if not np.isfinite(value).all():
+        report.unusable.append(f"{name} has values that are not finite")
+        return None
+    return value
+
+
+def _is_bookkeeping(name: str, origin: str, unused: tuple[str, ...]) -> bool:
+    """Names that no layer of this part takes: other parts', and torch's counters of batches."""
+    counter = _SUFFIXES.get(origin) is _TORCH and name.endswith(".num_batches_tracked")
+    return counter or name.startswith(unused)
+
+
+def _native(model: keras.Model) -> dict[str, Any]:
+    """The model's variables under tfseg's own names, "<layer>/<variable>"."""
+    named: dict[str, Any] = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}/{variable.name}"
+            if name in named:
+                raise ValueError(f"{model.name} has two variables called {name}")
+            named[name] = variable
+    return named
+
+
+def _origin(model: keras.Model, arrays: Mapping[str, np.ndarray], guess: str | None) -> str:
+    if not arrays.keys().isdisjoint(_native(model)):
+        return "tfseg"
+    if guess is None:
+        raise WeightsError(
+            "the checkpoint's names do not tell where it is from: pass origin=, one of "
+            f"{', '.join((*_SUFFIXES, 'keras', 'tfseg'))}"
+        )
+    return guess
+
+
+def _fit_all(
+    model: keras.Model,
+    targets: Mapping[str, maps.Target],
+    arrays: Mapping[str, np.ndarray],
+    origin: str,
+    heads: set[str],
+) -> tuple[list[tuple[Any, np.ndarray]], list[str], _Report]:
+    """New values of variables, the heads that are left as they are, and what does not fit."""
+    report, values, skipped = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
+    for name, target in targets.items():
+        own = _Report()
+        slots = _slots(model.get_layer(name), target, origin)
+        fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
+        report.used |= own.used
+        if name in heads and (own.missing or own.wrong_shape):
+            skipped.append(name)
+            continue
+        values += [(variable, value) for variable, value in fitted if value is not None]
+        report.missing += own.missing
+        report.wrong_shape += own.wrong_shape
+        report.unusable += own.unusable
+    return values, skipped, report
+
+
+def load_weights(
+    model: keras.Model,
+    source: str | Path | Mapping[str, np.ndarray],
+    origin: str | None = None,
+    *,
+    skip_heads: bool = False,
+    part: str = "model",
+) -> None:
+    """Loads a checkpoint of the network's authors, of torchvision, Keras or tfseg itself.
+
+    Args:
+        model: built by `tfseg.build`.
+        source: a file (see `tfseg.weights.read_weights`), or {name: array} in the reference's
+            own names and layout.
+        origin: "caffe", "torchvision", "detectron2", "keras" or "tfseg"; None: what the names
+            look like.
+        skip_heads: layers whose shape depends on the number of classes, or that deployed files
+            lack, stay at their initialisation where the checkpoint's differ; a warning names
+            them.
+        part: "model", or "backbone": only the trunk, from a classification checkpoint.
+
+    Raises:
+        WeightsError: if the file is unreadable, or names or shapes differ or values are not
+            finite: all are listed together, and the model is left as it was.
+        ValueError: if the model takes no checkpoints of this origin.
+    """
+    if part not in _PARTS:
+        raise ValueError(f"part must be one of {_PARTS}, not {part!r}")
+    if isinstance(source, Mapping):
+        arrays, guess, label = source, guess_origin(source), "the given arrays"
+    else:
+        arrays, guess = read_weights(source)
+        label = str(source)
+    origin = origin or _origin(model, arrays, guess)
+    if part == "backbone":
+        targets, unused = maps.backbone_layer_names(model, origin)
+        if not targets:
+            raise ValueError(f"{model.name} has no layers whose name starts with 'backbone.'")
+    else:
+        targets, unused = maps.layer_names(model, origin), ()
+    heads = maps.heads(model)
+    values, skipped, report = _fit_all(
+        model, targets, arrays, origin, heads if skip_heads else set()
+    )
+    rest = (name for name in arrays if name not in report.used)
+    report.unexpected = [name for name in rest if not _is_bookkeeping(name, origin, unused)]
+    if lines := report.lines():
+        hint = ""
+        if heads and not skip_heads and (report.missing or report.wrong_shape):
+            hint = "\n  (skip_heads=True leaves the heads at their initialisation)"
+        raise WeightsError(
+            f"{label}, read as of origin {origin!r}, does not fit {model.name}:\n"
+            + "\n".join(lines)
+            + hint
+        )
+    for variable, value in values:
+        variable.assign(value)
+    if skipped:
+        _LOG.warning("%s: left at their initialisation: %s", label, ", ".join(skipped))
+
+
+def save_weights(model: keras.Model, path: str | Path) -> None:
+    """Saves a model's weights as .safetensors under tfseg's own names, "<layer>/<variable>".
+
+    Args:
+        model: any model of named layers.
+        path: ends in .safetensors; an older file stays whole until the new one is complete.
+
+    Raises:
+        ValueError: for another extension, or if two variables would have the same name.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"weights are saved as .safetensors, not as {path.name!r}")
+    values = {
+        name: keras.ops.convert_to_numpy(variable) for name, variable in _native(model).items()
+    }
+    tensors.write_safetensors(path, values)

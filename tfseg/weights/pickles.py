@@ -1,0 +1,169 @@
+"""Reads pickles without unpickling them: a table of data opcodes, and no class is ever looked up.
+
+``pickle.Unpickler`` with a restricted ``find_class`` still calls ``__setstate__`` and can be made
+to allocate at will; here a global is a key into the caller's table of functions, attribute
+assignments are dropped, and memory grows at most linearly with the file.
+"""
+
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_PUSH_ARGUMENT = {
+    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "BINBYTES8", "SHORT_BINBYTES"),
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_FRESH: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
+_GETS = ("GET", "BINGET", "LONG_BINGET")
+_IGNORED = ("PROTO", "FRAME", "STOP")
+
+
+class PickleError(Exception):
+    """A pickle that is malformed or holds more than data."""
+
+
+class RefusedGlobal(PickleError):
+    """A pickle that names a function or class outside the table.
+
+    Attributes:
+        name: the "module.name" it asks for.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(f"it asks for {name}")
+        self.name = name
+
+
+def _store(target: Any, pairs: list[Any]) -> None:
+    """Dictionary entries; keys of other types than text and numbers could nest without end."""
+    if not isinstance(target, dict):
+        raise PickleError("an entry is stored in what is no dictionary")
+    for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if not isinstance(key, str | int | float | None):
+            raise PickleError(f"a key of a dictionary is a {type(key).__name__}")
+        target[key] = value
+
+
+class _Machine:
+    """The stack machine that a pickle is a program of."""
+
+    def __init__(
+        self, functions: Mapping[str, Callable[..., Any]], persistent: Callable[[Any], Any]
+    ):
+        self.functions, self.persistent = functions, persistent
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def since_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def pop(self) -> Any:
+        if self.marks and len(self.stack) <= self.marks[-1]:
+            raise PickleError("the stack is empty")
+        return self.stack.pop()
+
+    def find(self, module: Any, name: Any) -> Callable[..., Any]:
+        full = f"{module}.{name}"
+        if full not in self.functions:
+            raise RefusedGlobal(full)
+        return self.functions[full]
+
+    def call(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        if not any(function is known for known in self.functions.values()):
+            raise PickleError("it calls what is no function")
+        if not isinstance(arguments, tuple):
+            raise PickleError("the arguments of a call are no tuple")
+        self.stack.append(function(*arguments))
+
+    def step(self, code: str, argument: Any) -> None:
+        """Runs one opcode."""
+        if code in _PUSH_ARGUMENT:
+            self.stack.append(argument)
+        elif code in _CONSTANTS:
+            self.stack.append(_CONSTANTS[code])
+        elif code in _FRESH:
+            self.stack.append(_FRESH[code]())
+        elif code in _TUPLES:
+            items = [self.pop() for _ in range(_TUPLES[code])]
+            self.stack.append(tuple(reversed(items)))
+        elif code in _PUTS:
+            self.memo[len(self.memo) if code == "MEMOIZE" else int(argument)] = self.stack[-1]
+        elif code in _GETS:
+            self.stack.append(self.memo[int(argument)])
+        elif code not in _IGNORED:
+            self.step_structure(code, argument)
+
+    def step_structure(self, code: str, argument: Any) -> None:
+        """Runs an opcode that takes from the stack."""
+        match code:
+            case "MARK":
+                self.marks.append(len(self.stack))
+            case "TUPLE":
+                self.stack.append(tuple(self.since_mark()))
+            case "APPEND":
+                item = self.pop()
+                self.extend([item])
+            case "APPENDS" | "ADDITEMS":
+                self.extend(self.since_mark())
+            case "SETITEM":
+                value, key = self.pop(), self.pop()
+                _store(self.stack[-1], [key, value])
+            case "SETITEMS":
+                pairs = self.since_mark()
+                _store(self.stack[-1], pairs)
+            case "GLOBAL":
+                self.stack.append(self.find(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                name, module = self.pop(), self.pop()
+                self.stack.append(self.find(module, name))
+            case "REDUCE" | "NEWOBJ":
+                self.call()
+            case "BUILD":
+                self.pop()
+            case "BINPERSID":
+                self.stack.append(self.persistent(self.pop()))
+            case _:
+                raise PickleError(f"it uses {code}, which no plain data needs")
+
+    def extend(self, items: list[Any]) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise PickleError("an item is appended to what is no list")
+        self.stack[-1].extend(items)
+
+
+def load(
+    data: bytes,
+    functions: Mapping[str, Callable[..., Any]],
+    persistent: Callable[[Any], Any],
+) -> Any:
+    """The object that a pickle describes, of plain data alone.
+
+    Args:
+        data: the pickle.
+        functions: what "module.name" globals stand for; nothing else is ever called.
+        persistent: what a persistent id stands for.
+
+    Returns:
+        Dictionaries, lists (sets too), tuples, text, bytes, numbers, and what ``functions`` and
+        ``persistent`` return. Attributes that the pickle sets on them are dropped.
+
+    Raises:
+        RefusedGlobal: for a global that is not in ``functions``.
+        PickleError: if the pickle is malformed.
+    """
+    machine = _Machine(functions, persistent)
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            machine.step(opcode.name, argument)
+        return machine.pop()
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        raise PickleError(f"it is malformed ({error})") from error
