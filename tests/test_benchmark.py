@@ -60,8 +60,8 @@ def test_macs_of_published_networks(name, classes, size, giga):
     import tfseg
 
     model = tfseg.build(name, classes)
-    # the published counts also hold the multiplications of norms and resizing
-    assert count_macs(model, size, size) / 1e9 == pytest.approx(giga, rel=0.003)
+    # two of the reference counts agree to their last digit, PSPNet101's are 0.15 % higher
+    assert count_macs(model, size, size) / 1e9 == pytest.approx(giga, rel=0.002)
 
 
 def test_result_schema_and_arithmetic():

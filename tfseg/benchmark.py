@@ -265,7 +265,9 @@ def run(
         progress: called after each round.
 
     Returns:
-        A mapping that JSON can hold: ``job``, ``machine``, ``contenders`` (for each ``name``,
+        A mapping that JSON can hold: ``job``, ``machine`` (its ``load_average`` is that of the
+        minute before: well above 0, others were computing and no figure here is worth much,
+        for the contenders do not suffer alike), ``contenders`` (for each ``name``,
         ``seconds`` of every step, ``median_seconds``, ``quartile_seconds`` (lower, upper),
         ``images_per_second``, ``peak_bytes``, ``matrix_gflops``, ``share_of_peak``, and its
         facts), and ``ratios``: the speed of the first over each other one's, by name.
@@ -276,6 +278,7 @@ def run(
     """
     if runs < 1 or not contenders:
         raise ValueError("a benchmark needs at least one run and one contender")
+    machine = _machine()
     with ExitStack() as stack:
         workers, facts = [], []
         for contender in contenders:
@@ -302,7 +305,7 @@ def run(
     ]
     first, *others = rows
     ratios = {row["name"]: row["median_seconds"] / first["median_seconds"] for row in others}
-    return {"job": asdict(job), "machine": _machine(), "contenders": rows, "ratios": ratios}
+    return {"job": asdict(job), "machine": machine, "contenders": rows, "ratios": ratios}
 
 
 def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -> dict[str, Any]:
@@ -321,6 +324,7 @@ def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -
 def _machine() -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg()[0],
         "processor": _processor(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -349,9 +353,11 @@ def table(result: dict[str, Any]) -> str:
     ]
     heads = ("", "median s", "quartiles s", "images/s", "peak MiB", "of matrix peak")
     runs = len(result["contenders"][0]["seconds"])
+    machine = result["machine"]
     lines = [
         f"{job['model']} {job['mode']}, batch {job['batch']} of {job['height']}x{job['width']}, "
-        f"{runs} runs each, {result['machine']['cores']} cores, {result['machine']['processor']}",
+        f"{runs} runs each, {machine['cores']} cores, {machine['processor']}, "
+        f"load before {machine['load_average']:.1f}",
         tabulate(rows, heads, floatfmt=("", ".3f", "", ".2f", ".0f", "")),
     ]
     name = result["contenders"][0]["name"]
