@@ -279,6 +279,25 @@ def run(
     if runs < 1 or not contenders:
         raise ValueError("a benchmark needs at least one run and one contender")
     machine = _machine()
+    facts, steps, products, peaks = _alternate(job, contenders, runs, progress)
+    macs = next((fact["macs"] for fact in facts if "macs" in fact), None)
+    gflops = [2 * MATRIX**3 / statistics.median(times) / 1e9 for times in products]
+    rows = [
+        {"name": contender.name, **fact, **_speed(job, times, macs, max(gflops))}
+        | {"matrix_gflops": own, "peak_bytes": peak}
+        for contender, fact, times, own, peak in zip(
+            contenders, facts, steps, gflops, peaks, strict=True
+        )
+    ]
+    first, *others = rows
+    ratios = {row["name"]: row["median_seconds"] / first["median_seconds"] for row in others}
+    return {"job": asdict(job), "machine": machine, "contenders": rows, "ratios": ratios}
+
+
+def _alternate(
+    job: Job, contenders: list[Contender], runs: int, progress: Callable[[], object] | None
+) -> tuple[list[dict[str, Any]], list[list[float]], list[list[float]], list[int]]:
+    """Facts, seconds of the steps and of the matrix products, and peak bytes of each."""
     with ExitStack() as stack:
         workers, facts = [], []
         for contender in contenders:
@@ -293,19 +312,7 @@ def run(
                     times[index].append(worker.ask(command))
             if progress is not None:
                 progress()
-        peaks = [worker.ask("stop") for worker in workers]
-    macs = next((fact["macs"] for fact in facts if "macs" in fact), None)
-    gflops = [2 * MATRIX**3 / statistics.median(times) / 1e9 for times in products]
-    rows = [
-        {"name": contender.name, **fact, **_speed(job, times, macs, max(gflops))}
-        | {"matrix_gflops": own, "peak_bytes": peak}
-        for contender, fact, times, own, peak in zip(
-            contenders, facts, steps, gflops, peaks, strict=True
-        )
-    ]
-    first, *others = rows
-    ratios = {row["name"]: row["median_seconds"] / first["median_seconds"] for row in others}
-    return {"job": asdict(job), "machine": machine, "contenders": rows, "ratios": ratios}
+        return facts, steps, products, [worker.ask("stop") for worker in workers]
 
 
 def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -> dict[str, Any]:
