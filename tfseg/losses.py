@@ -83,7 +83,7 @@ class SemanticLoss:
     Args:
         ignore_label: label of pixels that do not count.
         reduction: "mean" divides by the sum of the labelled pixels' weights; "sum" divides by
-            nothing (FCN, arXiv 1605.06211, section 4.3: unnormalised loss).
+            nothing (FCN's released nets: SoftmaxWithLoss with ``normalize: false``).
         class_weights: one float a class, or None.
         use_pixel_weights: multiply by the batch's "weights" (U-Net's border weights).
         aux_weight: factor of the auxiliary head's loss (PSPNet, arXiv 1612.01105: 0.4).

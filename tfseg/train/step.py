@@ -132,7 +132,8 @@ class TrainStep:
             "learning_rate" (of the backbone) and, in float16, "loss_scale". They may still be
             under computation.
         """
-        return self._function(batch)
+        scalars: dict[str, tf.Tensor] = self._function(batch)
+        return scalars
 
     def _step(self, batch: Any) -> dict[str, tf.Tensor]:
         rate = self.learning_rate(self.progress.step)

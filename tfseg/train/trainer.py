@@ -152,8 +152,14 @@ class Trainer:
         self._callbacks = callbacks
         self._batch_hooks = _have_batch_hooks(callbacks)
         self._data = distribute(dataset(self.start), self.strategy, train.batch_size)
+        self._step = self._make_step(loss, rule, loss_scale)
+        self._window: list[dict[str, tf.Tensor]] = []
+        self._latest: dict[str, float] = {}
+
+    def _make_step(self, loss: Loss, rule: UpdateRule, loss_scale: LossScale | None) -> TrainStep:
+        train = self._train
         factor = make_schedule(train.schedule, train.steps)
-        self._step = TrainStep(
+        return TrainStep(
             self.model,
             loss,
             rule,
@@ -166,8 +172,6 @@ class Trainer:
             average=self._average,
             jit_compile=train.jit_compile,
         )
-        self._window: list[dict[str, tf.Tensor]] = []
-        self._latest: dict[str, float] = {}
 
     def _make_checkpoints(self, rule: UpdateRule, loss_scale: LossScale | None) -> Checkpoints:
         groups = {
