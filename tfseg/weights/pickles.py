@@ -9,16 +9,17 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+#: What pickle protocols 2 to 5 write for plain data; 0 and 1, which are older than torch, not.
 _PUSH_ARGUMENT = {
-    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "BINBYTES8", "SHORT_BINBYTES"),
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"),
+    *("BINBYTES", "BINBYTES8", "SHORT_BINBYTES"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _FRESH: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
-_GETS = ("GET", "BINGET", "LONG_BINGET")
+_PUTS = ("BINPUT", "LONG_BINPUT", "MEMOIZE")
+_GETS = ("BINGET", "LONG_BINGET")
 _IGNORED = ("PROTO", "FRAME", "STOP")
 
 
@@ -96,9 +97,9 @@ class _Machine:
             items = [self.pop() for _ in range(_TUPLES[code])]
             self.stack.append(tuple(reversed(items)))
         elif code in _PUTS:
-            self.memo[len(self.memo) if code == "MEMOIZE" else int(argument)] = self.stack[-1]
+            self.memo[len(self.memo) if code == "MEMOIZE" else argument] = self.stack[-1]
         elif code in _GETS:
-            self.stack.append(self.memo[int(argument)])
+            self.stack.append(self.memo[argument])
         elif code not in _IGNORED:
             self.step_structure(code, argument)
 

@@ -133,6 +133,8 @@ class _Archive:
     def __init__(self, path: Path, file: zipfile.ZipFile):
         self.path, self.file = path, file
         entries = file.infolist()
+        if any(e.filename.endswith("/constants.pkl") for e in entries):
+            raise WeightsError(f"{path} is a TorchScript program: save its state_dict() instead")
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
             raise WeightsError(f"{path} is compressed, which torch.save never does")
         if sum(e.file_size for e in entries) > path.stat().st_size:
@@ -142,8 +144,6 @@ class _Archive:
         if len(pickled) != 1:
             raise WeightsError(f"{path} is no torch archive: it has {len(pickled)} data.pkl")
         self.root = pickled[0].removesuffix("data.pkl")
-        if f"{self.root}constants.pkl" in self.sizes:
-            raise WeightsError(f"{path} is a TorchScript program: save its state_dict() instead")
         self.storages: dict[_Storage, np.ndarray] = {}
 
     def read(self, name: str) -> bytes:
