@@ -5,7 +5,10 @@ permutation, and every transform draws from a seed made of the run's and the sam
 is therefore resumed at step k by starting at batch k.
 """
 
-from collections.abc import Sequence
+import atexit
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -20,6 +23,42 @@ from tfseg.registry import Preprocessing
 
 #: keys that semantic training uses, with the dtype and rank that readers give them
 _KEYS = {"image": (tf.uint8, 3), "mask": (tf.int32, 2), "weights": (tf.float32, 2)}
+
+
+class _Exit:
+    """Keeps tf.data's threads out of Python while the interpreter goes down.
+
+    A thread that asks for the interpreter then never gets it, and the program hangs when it frees
+    the iterator. So at exit reading is refused, and waited for until it is quiet: the pipeline's
+    buffers are finite.
+    """
+
+    def __init__(self) -> None:
+        self._refused, self._inside, self._last = False, 0, 0.0
+        self._lock = Lock()
+        atexit.register(self._wait)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around each call from a thread of tf.data."""
+        with self._lock:
+            self._inside += 1
+        try:
+            if self._refused:
+                raise InterruptedError("the program is ending")
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                self._last = time.monotonic()
+
+    def _wait(self) -> None:
+        self._refused = True
+        while self._inside or time.monotonic() - self._last < 0.2:
+            time.sleep(0.02)
+
+
+_EXIT = _Exit()
 
 
 class _Cached:
@@ -65,7 +104,8 @@ def _read(reader: Reader, cached: _Cached, index: tf.Tensor) -> dict[str, tf.Ten
     channels = reader[0]["image"].shape[-1]
 
     def load(place: np.ndarray) -> list[Any]:
-        sample: Any = cached[int(place)]
+        with _EXIT.reading():
+            sample: Any = cached[int(place)]
         if sample["image"].shape[-1] != channels:
             raise DataError(
                 f"{sample['name']} has {sample['image'].shape[-1]} channels, the first image "

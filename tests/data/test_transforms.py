@@ -1,0 +1,246 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfseg.data.transforms import TRANSFORMS, make_transforms
+from tfseg.data.transforms.elastic import cubic_matrix
+
+#: a bright rectangle on black: rows 6..13, columns 10..29 of a 40x60 image
+TOP, BOTTOM, LEFT, RIGHT = 6, 14, 10, 30
+
+
+def _sample(points=True):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[TOP:BOTTOM, LEFT:RIGHT] = 255
+    mask = (image[..., 0] > 0).astype(np.int32)
+    sample = {"name": "s", "image": image, "mask": mask, "instances": mask * 7}
+    sample["weights"] = 1 + mask.astype(np.float32)
+    if points:
+        sample["boxes"] = np.array([[LEFT, TOP, RIGHT, BOTTOM]], np.float32)
+        sample["labels"] = np.array([1], np.int32)
+        sample["keypoints"] = np.array([[[LEFT, TOP, 2], [RIGHT, TOP, 2]]], np.float32)
+    return {k: tf.constant(v) for k, v in sample.items()}
+
+
+def _apply(spec, seed=0, points=True):
+    (transform,) = make_transforms([spec])
+    run = tf.function(lambda s: transform(_sample(points), s))
+    return {k: v.numpy() for k, v in run(tf.constant([seed, 5], tf.int64)).items()}
+
+
+def _bounds(mask):
+    ys, xs = np.nonzero(mask)
+    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+
+
+def _check_together(out, tolerance):
+    """Image, mask, instances, box and keypoints still lie in one place."""
+    mask = out["mask"] == 1
+    bright = out["image"][..., 0] > 127
+    assert (mask & bright).sum() / (mask | bright).sum() > 0.93
+    np.testing.assert_array_equal(out["instances"] == 7, mask)
+    np.testing.assert_allclose(out["boxes"][0], _bounds(mask), atol=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    ("spec", "tolerance"),
+    [
+        ({"flip": {"vertical": True}}, 0),
+        ({"rotate90": {}}, 0),
+        ({"scale": {"range": [0.7, 2.0], "aspect": [0.8, 1.25]}}, 1),
+        ({"resize": {"size": [33, 71]}}, 1),
+        ({"crop": {"size": [36, 54]}}, 0),
+        ({"crop": {"size": [50, 70]}}, 0),
+        ({"rotate": {"degrees": 10}}, 1.01),
+    ],
+)
+def test_everything_moves_together(spec, tolerance, seed):
+    _check_together(_apply(spec, seed), tolerance)
+
+
+def test_flip_by_hand():
+    out = _apply({"flip": {"probability": 1.0, "pairs": [[0, 1]]}})
+    np.testing.assert_array_equal(out["image"], _sample()["image"].numpy()[:, ::-1])
+    np.testing.assert_array_equal(out["boxes"], [[60 - RIGHT, TOP, 60 - LEFT, BOTTOM]])
+    # the left point became the right one, and the pair's names change places with it
+    np.testing.assert_array_equal(out["keypoints"][0], [[60 - RIGHT, TOP, 2], [60 - LEFT, TOP, 2]])
+
+
+def test_flip_that_never_happens_changes_nothing():
+    out = _apply({"flip": {"probability": 0.0, "vertical": True}})
+    for key, value in _sample().items():
+        np.testing.assert_array_equal(out[key], value.numpy())
+
+
+def test_rotate90_reaches_all_four():
+    corners = {tuple(_apply({"rotate90": {}}, seed)["boxes"][0]) for seed in range(20)}
+    assert corners == {
+        (LEFT, TOP, RIGHT, BOTTOM),
+        (TOP, 60 - RIGHT, BOTTOM, 60 - LEFT),
+        (60 - RIGHT, 40 - BOTTOM, 60 - LEFT, 40 - TOP),
+        (40 - BOTTOM, LEFT, 40 - TOP, RIGHT),
+    }
+
+
+def test_crop_pads_with_fill_and_ignore_label():
+    out = _apply({"crop": {"size": [50, 70], "fill": [1, 2, 3], "ignore_label": 9}})
+    assert out["image"].shape == (50, 70, 3)
+    np.testing.assert_array_equal(out["image"][45, 65], [1, 2, 3])
+    assert out["mask"][45, 65] == 9
+    assert out["weights"][45, 65] == 0
+    assert out["instances"][45, 65] == 0
+    assert out["image"][:40, :60].max() == 255
+
+
+def test_crop_reaches_every_place():
+    corners = {_apply({"crop": {"size": [38, 60]}}, seed)["boxes"][0][1] for seed in range(40)}
+    assert corners == {TOP, TOP - 1, TOP - 2}
+
+
+def test_what_leaves_the_image_is_dropped():
+    for seed in range(40):
+        out = _apply({"crop": {"size": [6, 6]}}, seed)
+        inside = (out["mask"] == 1).any()
+        assert len(out["boxes"]) == len(out["labels"]) == len(out["keypoints"]) == int(inside)
+        for x, y, visibility in out["keypoints"].reshape(-1, 3):
+            assert (visibility > 0) == (0 <= x < 6 and 0 <= y < 6)
+
+
+def test_rotation_turns_the_right_way_and_fills():
+    (transform,) = make_transforms([{"rotate": {"degrees": 10, "fill": [9.0], "ignore_label": 77}}])
+    out = {k: v.numpy() for k, v in transform(_sample(), tf.constant([3, 4])).items()}
+    assert out["image"][0, 0, 0] == pytest.approx(9)
+    assert out["mask"][0, 0] == 77
+    assert out["weights"][0, 0] == 0
+
+
+def test_mirror_pad_by_hand():
+    out = _apply({"mirror_pad": {"margin": 8}})
+    expected = np.pad(_sample()["mask"].numpy(), 8, mode="reflect")
+    np.testing.assert_array_equal(out["mask"], expected)
+    np.testing.assert_array_equal(out["boxes"][0], [LEFT + 8, TOP + 8, RIGHT + 8, BOTTOM + 8])
+
+
+def test_crop_labels_cuts_labels_only():
+    out = _apply({"crop_labels": {"margin": 4}}, points=False)
+    assert out["image"].shape == (40, 60, 3)
+    np.testing.assert_array_equal(out["mask"], _sample()["mask"].numpy()[4:-4, 4:-4])
+    assert out["weights"].shape == (32, 52)
+    with pytest.raises(ValueError, match="the samples have boxes"):
+        _apply({"crop_labels": {"margin": 4}})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_elastic_moves_image_and_mask_by_one_field(seed):
+    out = _apply({"elastic": {"sigma": 4.0}}, seed, points=False)
+    mask, bright = out["mask"] == 1, out["image"][..., 0] > 127
+    assert (mask & bright).sum() / (mask | bright).sum() > 0.95
+    heavy = out["weights"] > 1.5
+    assert (mask & heavy).sum() / (mask | heavy).sum() > 0.95
+    assert not np.array_equal(mask, _sample()["mask"].numpy() == 1)
+
+
+def test_elastic_field_has_the_asked_strength():
+    """A ramp image shows the displacement; at the grid points it is gaussian of that sigma."""
+    ramp = np.tile(np.arange(201, dtype=np.float32)[None, :, None], (201, 1, 1))
+    (transform,) = make_transforms([{"elastic": {"sigma": 10.0}}])
+    found = [
+        transform({"image": tf.constant(ramp)}, tf.constant([s, 0]))["image"].numpy()[100, 100, 0]
+        for s in range(150)
+    ]
+    assert np.mean(found) == pytest.approx(100, abs=3)
+    assert np.std(found) == pytest.approx(10, rel=0.2)
+
+
+def test_cubic_matrix_interpolates():
+    matrix = cubic_matrix(5, 3).numpy()
+    np.testing.assert_allclose(matrix[[0, 2, 4]], np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-6)
+    # Keys' kernel half-way: -1/16, 9/16, 9/16, -1/16, the outer one folded onto the end
+    np.testing.assert_allclose(matrix[1], [8 / 16, 9 / 16, -1 / 16], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"color_distortion": {"swap": 1.0}},
+        {"blur": {"probability": 1.0}},
+        {"noise": {"sigma": [20, 40]}},
+        {"gray_value": {}},
+    ],
+)
+def test_photometry_keeps_places_and_range(spec):
+    before = _sample()
+    for seed in range(5):
+        out = _apply(spec, seed)
+        assert out["image"].min() >= 0
+        assert out["image"].max() <= 255
+        for key in ("mask", "instances", "weights", "boxes", "keypoints"):
+            np.testing.assert_array_equal(out[key], before[key].numpy())
+
+
+def test_color_distortion_without_strength_changes_nothing():
+    spec = {"brightness": 0, "contrast": [1, 1], "saturation": [1, 1], "hue": 0}
+    rng = np.random.default_rng(0)
+    image = tf.constant(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
+    (transform,) = make_transforms([{"color_distortion": spec}])
+    out = transform({"image": image}, tf.constant([0, 0]))["image"].numpy()
+    np.testing.assert_allclose(out, image.numpy(), atol=1e-2)
+
+
+def test_blur_is_gaussian():
+    import scipy.ndimage
+
+    image = np.zeros((21, 21, 1), np.float32)
+    image[10, 10] = 255
+    (transform,) = make_transforms([{"blur": {"probability": 1.0, "sigma": [1.2, 1.2]}}])
+    out = transform({"image": tf.constant(image)}, tf.constant([0, 0]))["image"].numpy()
+    expected = scipy.ndimage.gaussian_filter(image[..., 0], 1.2, radius=4)
+    np.testing.assert_allclose(out[..., 0], expected, atol=0.02)
+
+
+def test_gray_value_by_hand():
+    spec = {"gray_value": {"contrast": [1.5, 1.5], "brightness": 0.0}}
+    image = tf.constant([[[100.0], [120.0]]])
+    (transform,) = make_transforms([spec])
+    out = transform({"image": image}, tf.constant([0, 0]))["image"].numpy()
+    np.testing.assert_allclose(out[0, :, 0], [95, 125])
+
+
+@pytest.mark.parametrize("name", sorted(set(TRANSFORMS) - {"crop_labels", "mirror_pad", "resize"}))
+def test_the_seed_alone_decides(name):
+    options = {"crop": {"size": [20, 20]}}.get(name, {})
+    outs = [_apply({name: options}, seed, points=False) for seed in (1, 1, *range(2, 8))]
+    for key in outs[0]:
+        np.testing.assert_array_equal(outs[0][key], outs[1][key])
+    images = [out["image"] for out in outs[1:]]
+    same = [a.shape == images[0].shape and np.array_equal(a, images[0]) for a in images]
+    assert not all(same)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"flp": {}}, "unknown transform 'flp'; did you mean 'flip'"),
+        ({"flip": {"vertcal": True}}, "no option 'vertcal'; did you mean 'vertical'"),
+        ({"crop": {}}, "crop size: Field required"),
+        ({"crop": {"size": [0, 3]}}, "size must be .height, width. in pixels"),
+        ({"crop": {"size": "big"}}, "crop size"),
+        ({"scale": {"range": [2, 0.5]}}, "range must be .low, high."),
+        ({"flip": {"probability": 2}}, "probability must lie in 0..1"),
+        ({"mirror_pad": {"margin": 0}}, "margin must be positive"),
+        ({"elastic": {"grid": 1}}, "grid 1 must be 2 or more"),
+    ],
+)
+def test_mistakes_are_named(spec, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        make_transforms([{"rotate90": {}}, spec])
+    assert "data.transforms.1" in str(caught.value)
+
+
+def test_color_distortion_refuses_gray():
+    with pytest.raises(ValueError, match="use gray_value"):
+        make_transforms([{"color_distortion": {}}])[0](
+            {"image": tf.zeros((4, 4, 1))}, tf.constant([0, 0])
+        )
