@@ -88,7 +88,8 @@ def _legacy(path: Path, root: str, objects: dict[str, Any]) -> Iterator[tuple[st
             raise WeightsError(f"{path} lists the layer {layer!r}, but has none of that name")
         names = _names(objects[group], "weight_names")
         # A model inside the model: its weights carry the names of its own layers.
-        nested = len({name.rpartition("/")[0] for name in names}) > 1
+        scopes = {name.rpartition("/")[0] for name in names}
+        nested = len(scopes) > 1 or any("/" in scope for scope in scopes)
         for name in names:
             if f"{group}/{name}" not in objects:
                 raise WeightsError(f"{path} lists the weight {name!r} of {layer!r}, but has none")

@@ -182,7 +182,8 @@ def _native(model: keras.Model) -> dict[str, Any]:
 
 
 def _origin(model: keras.Model, arrays: Mapping[str, np.ndarray], guess: str | None) -> str:
-    if not arrays.keys().isdisjoint(_native(model)):
+    # tfseg's own names look like Keras', but are this very model's.
+    if guess in (None, "keras") and not arrays.keys().isdisjoint(_native(model)):
         return "tfseg"
     if guess is None:
         raise WeightsError(
@@ -197,23 +198,25 @@ def _fit_all(
     targets: Mapping[str, maps.Target],
     arrays: Mapping[str, np.ndarray],
     origin: str,
-    heads: set[str],
+    skip_heads: bool,
 ) -> tuple[list[tuple[Any, np.ndarray]], list[str], _Report]:
-    """New values of variables, the heads that are left as they are, and what does not fit."""
-    report, values, skipped = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
+    """New values of variables, the heads that have another shape, and what does not fit."""
+    report, values, misfits = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
+    heads = maps.heads(model)
     for name, target in targets.items():
         own = _Report()
         slots = _slots(model.get_layer(name), target, origin)
         fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
         report.used |= own.used
         if name in heads and (own.missing or own.wrong_shape):
-            skipped.append(name)
-            continue
+            misfits.append(name)
+            if skip_heads:
+                continue
         values += [(variable, value) for variable, value in fitted if value is not None]
         report.missing += own.missing
         report.wrong_shape += own.wrong_shape
         report.unusable += own.unusable
-    return values, skipped, report
+    return values, misfits, report
 
 
 def load_weights(
@@ -256,25 +259,18 @@ def load_weights(
             raise ValueError(f"{model.name} has no layers whose name starts with 'backbone.'")
     else:
         targets, unused = maps.layer_names(model, origin), ()
-    heads = maps.heads(model)
-    values, skipped, report = _fit_all(
-        model, targets, arrays, origin, heads if skip_heads else set()
-    )
+    values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads)
     rest = (name for name in arrays if name not in report.used)
     report.unexpected = [name for name in rest if not _is_bookkeeping(name, origin, unused)]
     if lines := report.lines():
-        hint = ""
-        if heads and not skip_heads and (report.missing or report.wrong_shape):
-            hint = "\n  (skip_heads=True leaves the heads at their initialisation)"
-        raise WeightsError(
-            f"{label}, read as of origin {origin!r}, does not fit {model.name}:\n"
-            + "\n".join(lines)
-            + hint
-        )
+        if misfits and not skip_heads:
+            lines.append(f"  (skip_heads=True leaves {', '.join(misfits)} as initialised)")
+        head = f"{label}, read as of origin {origin!r}, does not fit {model.name}:"
+        raise WeightsError("\n".join([head, *lines]))
     for variable, value in values:
         variable.assign(value)
-    if skipped:
-        _LOG.warning("%s: left at their initialisation: %s", label, ", ".join(skipped))
+    if misfits:
+        _LOG.warning("%s: left at their initialisation: %s", label, ", ".join(misfits))
 
 
 def save_weights(model: keras.Model, path: str | Path) -> None:
