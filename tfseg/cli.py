@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -66,8 +67,14 @@ def train(
     experiment = config.load(config_file, list(assignments))
     run_dir = run_dir or Path("runs") / experiment.name
     from tfseg import experiment as experiments
+    from tfseg.train import NonFiniteLoss
 
-    outcome = experiments.train(experiment, run_dir, resume=resume)
+    try:
+        outcome = experiments.train(experiment, run_dir, resume=resume)
+    except NonFiniteLoss as error:
+        raise click.ClickException(str(error)) from error
+    if outcome.interrupted is not None:
+        sys.exit(128 + signal.Signals[outcome.interrupted].value)
     if outcome.best is not None:
         click.echo(f"best {experiment.train.best_metric}: {outcome.best:.4f}")
     click.echo(f"run folder: {run_dir}")

@@ -114,7 +114,7 @@ def test_a_broken_file_is_named():
 
 
 def test_sizes_must_agree_within_a_batch():
-    with pytest.raises(ValueError, match="end data.transforms with a crop or a resize"):
+    with pytest.raises(ValueError, match=r"end data\.transforms with a crop or a resize"):
         _dataset(transforms=())
 
 
@@ -131,8 +131,9 @@ def test_a_program_that_keeps_its_iterator_can_end():
 from tfseg.data import open_reader
 from tfseg.data.pipeline import training_dataset
 from tfseg.registry import Preprocessing
-gray = Preprocessing("rgb", (0,) * 3, (1,) * 3)
-iterator = iter(training_dataset(open_reader("shapes"), [], preprocessing=gray, batch_size=1, seed=0))
+rgb = Preprocessing("rgb", (0,) * 3, (1,) * 3)
+reader = open_reader("shapes")
+iterator = iter(training_dataset(reader, [], preprocessing=rgb, batch_size=1, seed=0))
 next(iterator)
 """
     subprocess.run([sys.executable, "-c", program], timeout=120, check=True)

@@ -75,4 +75,3 @@ def test_network(name, tmp_path):
     del model
     again = keras.models.load_model(path)(x, training=False)
     np.testing.assert_allclose(again, expected, atol=1e-5)
-
