@@ -122,7 +122,21 @@ def count_macs(model: Any, height: int, width: int) -> int:
     return total
 
 
-def tfseg_session(job: Job) -> Session:
+def _randomise_norms(model: Any) -> None:
+    """As trained ones: a graph optimizer removes the offsets of fresh norms, which are zero."""
+    import keras
+
+    for weight in model.weights:
+        if weight.name in ("beta", "moving_mean"):
+            weight.assign(keras.random.normal(weight.shape, stddev=0.1, seed=0))
+
+
+def frozen_session(job: Job) -> Session:
+    """`tfseg_session` with the weights as constants, as ``predict.freeze`` makes them."""
+    return tfseg_session(job, freeze=True)
+
+
+def tfseg_session(job: Job, freeze: bool = False) -> Session:
     """tfseg's own contender: a graph of the model as `tfseg.build` makes it.
 
     Raises:
@@ -137,9 +151,10 @@ def tfseg_session(job: Job) -> Session:
     channels = model.spec.preprocessing.num_channels
     images = tf.random.stateless_normal((job.batch, job.height, job.width, channels), (0, 0))
     matrix = tf.random.stateless_normal((MATRIX, MATRIX), (0, 1))
-    make = _inference if job.mode == "infer" else _training
+    _randomise_norms(model)
+    step = _inference(model, images, freeze) if job.mode == "infer" else _training(model, images)
     return Session(
-        step=make(model, images),
+        step=step,
         matrix_product=lambda: tf.linalg.matmul(matrix, matrix)[0, 0].numpy(),
         facts={
             "versions": {name: version(name) for name in ("keras", "numpy")}
@@ -154,10 +169,17 @@ def _outputs(output: Any) -> list[Any]:
     return list(output.values()) if isinstance(output, dict) else [output]
 
 
-def _inference(model: Any, images: Any) -> Callable[[], object]:
+def _inference(model: Any, images: Any, freeze: bool = False) -> Callable[[], object]:
     import tensorflow as tf
 
-    forward = tf.function(lambda x: _outputs(model(x, training=False))[0])
+    from tfseg.predict.graph import frozen
+
+    forward = tf.function(
+        lambda x: _outputs(model(x, training=False))[0],
+        input_signature=[tf.TensorSpec(images.shape, images.dtype)],
+    )
+    if freeze:
+        forward = frozen(forward)
     return lambda: forward(images)[0, 0, 0].numpy()  # reading a value waits for the step
 
 

@@ -123,6 +123,7 @@ class Predict(_Section):
 
     ``crop_size`` is (height, width) of a sliding window; ``stride_rate`` is its step as a
     fraction of the crop. ``tile_size`` is the (height, width) of the *output* of an overlap tile.
+    ``freeze`` makes weights constants: faster for many images on a CPU; validation ignores it.
     """
 
     mode: Literal["whole", "sliding", "overlap_tile"] = "whole"
@@ -134,6 +135,7 @@ class Predict(_Section):
     stride_rate: float = Field(2 / 3, gt=0, le=1)
     tile_size: tuple[int, int] | None = None
     batch_size: int = Field(1, gt=0)
+    freeze: bool = False
 
 
 class Metrics(_Section):

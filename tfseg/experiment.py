@@ -176,7 +176,9 @@ def train(
     transforms = make_transforms(experiment.data.transforms)
     probe = build_model(experiment)
     preprocessing = probe.spec.preprocessing
-    make_predictor(probe, experiment.predict)
+    # In training a predictor must follow the weights.
+    live = experiment.predict.model_copy(update={"freeze": False})
+    make_predictor(probe, live)
     del probe
 
     def dataset(start_step: int) -> tf.data.Dataset:
@@ -193,12 +195,12 @@ def train(
 
     def validate(model: keras.Model) -> dict[str, float]:
         assert validation is not None
-        predictor = make_predictor(model, experiment.predict)
+        predictor = make_predictor(model, live)
         return evaluate(predictor, validation, experiment.metrics).summary()
 
     def draw(model: keras.Model) -> dict[str, np.ndarray]:
         assert validation is not None
-        pictures, predictor = Pictures(validation, 2), make_predictor(model, experiment.predict)
+        pictures, predictor = Pictures(validation, 2), make_predictor(model, live)
         for index in range(min(2, len(validation))):
             sample = validation[index]
             pictures(sample, predictor(sample["image"]).argmax(-1).astype(np.int32))

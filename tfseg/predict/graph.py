@@ -1,9 +1,11 @@
 """From an image to class probabilities: the one path that prediction and export share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tfseg.ops.preprocess import preprocess
 from tfseg.registry import Preprocessing
@@ -50,7 +52,18 @@ class WholeImage:
         self.num_classes = int(logits[-1])
         self.input_size = shape[1:3]
         signature = tf.TensorSpec((None, *shape[1:]), tf.float32, name="prepared")
-        self.forward = tf.function(self._forward, input_signature=[signature])
+        self.forward: Callable[[tf.Tensor], tf.Tensor] = tf.function(
+            self._forward, input_signature=[signature]
+        )
+
+    def freeze(self) -> None:
+        """Makes the weights constants of the graph, which later changes of the model miss.
+
+        Inference on a CPU gets faster: oneDNN packs constant filters once and not at every call,
+        and norms are folded into convolutions. It takes seconds and several times the weights'
+        memory.
+        """
+        self.forward = frozen(self.forward)
 
     def prepare(self, images: Any) -> tf.Tensor:
         """Images as the model takes them.
@@ -80,6 +93,16 @@ class WholeImage:
         channels = self.preprocessing.num_channels
         shape = _logits(self.model.compute_output_shape((1, height, width, channels)))
         return int(shape[1]), int(shape[2])
+
+
+def frozen(function: Any) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A `tf.function` of one tensor, with the variables it reads as constants.
+
+    Args:
+        function: has an input signature, and one output.
+    """
+    constant = convert_variables_to_constants_v2(function.get_concrete_function())
+    return lambda tensor: constant(tensor)[0]
 
 
 def _logits(output: Any) -> Any:

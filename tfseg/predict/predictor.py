@@ -56,6 +56,7 @@ class Predictor:
         stride_rate: float = 2 / 3,
         tile_size: tuple[int, int] | None = None,
         batch_size: int = 1,
+        freeze: bool = False,
     ):
         """Checks that the model and the mode fit.
 
@@ -72,6 +73,7 @@ class Predictor:
             stride_rate: their step as a fraction of the crop, rounded up to pixels.
             tile_size: (height, width) of the overlap tiles' output.
             batch_size: windows or tiles predicted at once.
+            freeze: see `WholeImage.freeze`; worth it for many images on a CPU.
 
         Raises:
             ValueError: an unknown mode, a size that the mode needs or does not use, or a model
