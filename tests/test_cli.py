@@ -1,0 +1,161 @@
+"""The command line end to end, on a run of a few steps."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+
+from tfseg.cli import main
+
+CONFIG = {
+    "name": "tiny",
+    "model": {
+        "name": "unet",
+        "num_classes": 5,
+        "options": {"in_channels": 3, "base_filters": 2, "padding": "same"},
+    },
+    "data": {
+        "train": {"reader": "shapes", "options": {"size": 32, "count": 8, "seed": 1}},
+        "validation": {"reader": "shapes", "options": {"size": [32, 40], "count": 3, "seed": 2}},
+        "transforms": [{"flip": {}}, {"crop": {"size": [32, 32]}}],
+    },
+    "train": {
+        "steps": 4,
+        "batch_size": 2,
+        "validate_every": 2,
+        "optimizer": {"name": "adam", "learning_rate": 0.001},
+    },
+}
+
+
+def _run(*words, code=0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    config = folder / "tiny.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    out = _run("train", config, "--run-dir", folder / "run", "--set", "seed=7")
+    assert "best mean_iou: 0." in out
+    return folder / "run"
+
+
+def test_a_run_folder_says_how_it_came_about(run):
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["seed"] == 7
+    assert saved["train"]["optimizer"]["momentum"] == 0.9
+    facts = json.loads((run / "environment.json").read_text())
+    assert facts["seed"] == 7
+    assert facts["versions"]["tensorflow"] == tf.__version__
+    assert facts["classes"][0] == "background"
+    log = (run / "log.csv").read_text().splitlines()
+    assert "mean_iou" in log[0]
+    assert sum(",validation," in line for line in log) == 2
+
+
+def test_evaluate(run):
+    out = _run("evaluate", run, "--pictures", 2)
+    assert "circle" in out
+    scores = json.loads((run / "evaluation-validation.json").read_text())
+    assert scores["images"] == 3
+    assert 0 <= scores["mean_iou"] <= 1
+    # every pixel at the original resolution is scored
+    assert sum(c["pixels"] for c in scores["per_class"]) == 3 * 32 * 40
+    with Image.open(run / "evaluation-validation.png") as sheet:
+        assert sheet.width > 600
+    last = _run("evaluate", run, "--weights", "last", "--split", "train", "--pictures", 0)
+    assert "evaluation-train.json" in last
+    assert not (run / "evaluation-train.png").exists()
+
+
+def test_predict_files_and_folders(run, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name, size in {"a": (30, 50), "b": (41, 33)}.items():
+        image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / "in" / f"{name}.png")
+    _run("predict", run, tmp_path / "in", "--out", tmp_path / "out", "--probabilities")
+    with Image.open(tmp_path / "out/labels/b.png") as label:
+        assert label.size == (33, 41)
+        assert np.array(label).max() < 5
+    probabilities = np.load(tmp_path / "out/probabilities/a.npz")["probabilities"]
+    assert probabilities.shape == (30, 50, 5)
+    _run("predict", run, tmp_path / "in/a.png", "--out", tmp_path / "flip", "--set",
+         "predict.flip=true")  # fmt: skip
+    assert (tmp_path / "flip/overlays/a.png").exists()
+
+
+def test_export_and_reload(run, tmp_path):
+    _run("export", run, "--to", tmp_path / "m")
+    assert "2" in _run("export", run, "--to", tmp_path / "m")
+    served = tf.saved_model.load(tmp_path / "m/2").signatures["serving_default"]
+    png = tf.io.encode_png(np.zeros((20, 24, 3), np.uint8))[None]
+    assert served(image_bytes=png)["labels"].shape == (1, 20, 24)
+
+
+def test_resume_of_a_finished_run_changes_nothing(run, tmp_path):
+    before = (run / "last.weights.h5").read_bytes()
+    config = tmp_path / "again.yaml"
+    config.write_text((run / "config.yaml").read_text())
+    _run("train", config, "--run-dir", run, "--resume")
+    import h5py
+
+    with h5py.File(run / "last.weights.h5") as after, h5py.File(_file(before, tmp_path)) as old:
+        names = []
+        old.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        assert names
+        for name in names:
+            np.testing.assert_array_equal(after[name], old[name])
+
+
+def _file(data, folder):
+    path = folder / "before.h5"
+    path.write_bytes(data)
+    return path
+
+
+def test_models_are_listed():
+    out = _run("models", "--task", "semantic", "--match", "unet*")
+    assert [line.split()[0] for line in out.splitlines()] == ["unet", "unet_release"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("model.num_classes=4", "data.train has 5 classes"),
+        ("model.name=unett", "did you mean 'unet'"),
+        ("train.stesp=3", "did you mean 'steps'"),
+        ("data.transforms=[{flop: {}}]", "did you mean 'flip'"),
+        ("data.train.reader=shape", "did you mean 'shapes'"),
+        ("predict.mode=overlap_tile", "needs tile_size"),
+        ("data.transforms=[]", None),
+    ],
+)
+def test_mistakes_end_in_a_message_before_any_work(tmp_path, assignment, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    if message is None:  # images of 32x32 need no crop but have no known size either
+        message = "end data.transforms with a crop or a resize"
+    out = _run("train", path, "--run-dir", tmp_path / "r", "--set", assignment, code=1)
+    assert out.startswith("Error: ")
+    assert message in out
+    assert not (tmp_path / "r/log.csv").exists()
+
+
+def test_a_used_run_folder_is_not_overwritten(run, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    assert "--resume" in _run("train", path, "--run-dir", run, code=1)
+
+
+def test_what_is_no_run_is_named(tmp_path):
+    assert "no run folder" in _run("evaluate", tmp_path, code=1)
