@@ -137,22 +137,29 @@ def evaluate(
 
 
 class Pictures:
-    """Collects (image, ground truth, prediction) rows of the first images of a split."""
+    """Collects (image, ground truth, prediction) rows of images spread over a split."""
 
     def __init__(self, reader: Reader, count: int):
-        self._count, self._ignore = count, reader.ignore_label
+        wanted = np.linspace(0, len(reader) - 1, min(count, len(reader))).round()
+        self.wanted = {int(index) for index in wanted}
+        self._seen, self._ignore = 0, reader.ignore_label
         colors = reader.colors
         self._colors = palette(len(reader.classes)) if colors is None else colors
         self._classes = reader.classes
         self._rows: list[list[np.ndarray]] = []
 
     def __call__(self, sample: Sample, labels: np.ndarray) -> None:
-        """Takes one prediction; those past the count are left out."""
-        if len(self._rows) < self._count:
-            image = sample["image"]
-            truth = overlay(image, sample["mask"], self._colors, ignore_label=self._ignore)
-            predicted = overlay(image, labels, self._colors, ignore_label=self._ignore)
-            self._rows.append([image, truth, predicted])
+        """Takes the next image's prediction; those not wanted are left out."""
+        if self._seen in self.wanted:
+            self.add(sample, labels)
+        self._seen += 1
+
+    def add(self, sample: Sample, labels: np.ndarray) -> None:
+        """Takes this prediction."""
+        image = sample["image"]
+        truth = overlay(image, sample["mask"], self._colors, ignore_label=self._ignore)
+        predicted = overlay(image, labels, self._colors, ignore_label=self._ignore)
+        self._rows.append([image, truth, predicted])
 
     def sheet(self) -> np.ndarray:
         """All rows as one uint8 (H, W, 3) picture with captions and legend."""
@@ -201,9 +208,9 @@ def train(
     def draw(model: keras.Model) -> dict[str, np.ndarray]:
         assert validation is not None
         pictures, predictor = Pictures(validation, 2), make_predictor(model, live)
-        for index in range(min(2, len(validation))):
+        for index in sorted(pictures.wanted):
             sample = validation[index]
-            pictures(sample, predictor(sample["image"]).argmax(-1).astype(np.int32))
+            pictures.add(sample, predictor(sample["image"]).argmax(-1).astype(np.int32))
         return {"validation": pictures.sheet()}
 
     loss_section = experiment.train.loss
