@@ -1,4 +1,8 @@
-"""Reads Keras' weight files: .weights.h5 of Keras 3, and the .h5 of Keras 2 and before."""
+"""Reads Keras' weight files: .weights.h5 of Keras 3, and the .h5 of Keras 2 and before.
+
+No code of the file is run and no other file is read through it. libhdf5 1.14 itself, though, trusts
+the references between a file's names: a few damaged ones make it loop or crash, here as in Keras.
+"""
 
 import itertools
 import re
