@@ -248,10 +248,9 @@ def load_weights(
     if part not in _PARTS:
         raise ValueError(f"part must be one of {_PARTS}, not {part!r}")
     if isinstance(source, Mapping):
-        arrays, guess, label = source, guess_origin(source), "the given arrays"
+        (arrays, guess), label = (source, guess_origin(source)), "the given arrays"
     else:
-        arrays, guess = read_weights(source)
-        label = str(source)
+        (arrays, guess), label = read_weights(source), str(source)
     origin = origin or _origin(model, arrays, guess)
     if part == "backbone":
         targets, unused = maps.backbone_layer_names(model, origin)
@@ -260,13 +259,13 @@ def load_weights(
     else:
         targets, unused = maps.layer_names(model, origin), ()
     values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads)
-    rest = (name for name in arrays if name not in report.used)
-    report.unexpected = [name for name in rest if not _is_bookkeeping(name, origin, unused)]
+    rest = (n for n in arrays if n not in report.used)
+    report.unexpected = [n for n in rest if not _is_bookkeeping(n, origin, unused)]
     if lines := report.lines():
         if misfits and not skip_heads:
             lines.append(f"  (skip_heads=True leaves {', '.join(misfits)} as initialised)")
-        head = f"{label}, read as of origin {origin!r}, does not fit {model.name}:"
-        raise WeightsError("\n".join([head, *lines]))
+        lines.insert(0, f"{label}, read as of origin {origin!r}, does not fit {model.name}:")
+        raise WeightsError("\n".join(lines))
     for variable, value in values:
         variable.assign(value)
     if misfits:
