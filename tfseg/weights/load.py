@@ -219,6 +219,18 @@ def _fit_all(
     return values, misfits, report
 
 
+def _targets(
+    model: keras.Model, origin: str, part: str
+) -> tuple[dict[str, maps.Target], tuple[str, ...]]:
+    """The part's layers in the checkpoint, and prefixes of what the checkpoint has beside them."""
+    if part == "model":
+        return maps.layer_names(model, origin), ()
+    targets, unused = maps.backbone_layer_names(model, origin)
+    if not targets:
+        raise ValueError(f"{model.name} has no layers whose name starts with 'backbone.'")
+    return targets, unused
+
+
 def load_weights(
     model: keras.Model,
     source: str | Path | Mapping[str, np.ndarray],
@@ -252,12 +264,7 @@ def load_weights(
     else:
         (arrays, guess), label = read_weights(source), str(source)
     origin = origin or _origin(model, arrays, guess)
-    if part == "backbone":
-        targets, unused = maps.backbone_layer_names(model, origin)
-        if not targets:
-            raise ValueError(f"{model.name} has no layers whose name starts with 'backbone.'")
-    else:
-        targets, unused = maps.layer_names(model, origin), ()
+    targets, unused = _targets(model, origin, part)
     values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads)
     rest = (n for n in arrays if n not in report.used)
     report.unexpected = [n for n in rest if not _is_bookkeeping(n, origin, unused)]
