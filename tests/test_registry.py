@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 import tfseg
@@ -65,3 +68,9 @@ def test_spec_records_every_option():
 def test_preprocessing_needs_a_value_a_channel():
     with pytest.raises(ValueError, match="3 values"):
         Preprocessing("rgb", (0.0,), (1.0,))
+
+
+def test_submodules_need_no_import_of_their_own():
+    program = "import tfseg; print(tfseg.losses.SparseCrossEntropy.__name__, hasattr(tfseg, 'x'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["SparseCrossEntropy", "False"], done.stderr

@@ -6,6 +6,7 @@ model = tfseg.build("psp_resnet101", num_classes=21, weights="pspnet101_VOC2012.
 from __future__ import annotations
 
 import fnmatch
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "build", "list_models", "load_weights"]
 
-# Keras takes seconds to import: the functions below import what needs it when they are called.
+# Keras takes seconds to import: what needs it is imported when it is first used.
+_SUBMODULES = ("data", "export", "losses", "metrics", "predict", "train", "visualize", "weights")
+
+
+def __getattr__(name: str) -> Any:
+    """The submodules, as in ``tfseg.losses.SparseCrossEntropy``."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tfseg.{name}")
+    raise AttributeError(f"module 'tfseg' has no attribute {name!r}")
 
 
 def build(

@@ -20,6 +20,7 @@ from tfseg.data.transforms import make_transforms
 from tfseg.losses import SemanticLoss
 from tfseg.metrics import ConfusionMatrix, EMScores
 from tfseg.predict import Predictor
+from tfseg.registry import Preprocessing
 from tfseg.train import Outcome, Trainer
 from tfseg.train.precision import building_in
 from tfseg.visualize import contact_sheet, overlay, palette
@@ -167,6 +168,26 @@ class Pictures:
         return contact_sheet(self._rows, captions, classes=self._classes, colors=self._colors)
 
 
+def make_dataset(
+    experiment: config.Experiment,
+    reader: Reader,
+    preprocessing: Preprocessing,
+    run_dir: Path,
+    start_step: int = 0,
+) -> tf.data.Dataset:
+    """The experiment's training batches from a step on; see `training_dataset`."""
+    return training_dataset(
+        reader,
+        make_transforms(experiment.data.transforms),
+        preprocessing=preprocessing,
+        batch_size=experiment.train.batch_size,
+        seed=experiment.seed,
+        start_step=start_step,
+        cache=experiment.data.cache,
+        cache_dir=run_dir / "cache",
+    )
+
+
 def train(
     experiment: config.Experiment,
     run_dir: Path,
@@ -180,25 +201,16 @@ def train(
     keras.utils.set_random_seed(experiment.seed)
     reader = open_split(experiment, "train")
     validation = open_split(experiment, "validation") if experiment.data.validation else None
-    transforms = make_transforms(experiment.data.transforms)
     probe = build_model(experiment)
     preprocessing = probe.spec.preprocessing
+    make_dataset(experiment, reader, preprocessing, run_dir)
     # In training a predictor must follow the weights.
     live = experiment.predict.model_copy(update={"freeze": False})
     make_predictor(probe, live)
     del probe
 
     def dataset(start_step: int) -> tf.data.Dataset:
-        return training_dataset(
-            reader,
-            transforms,
-            preprocessing=preprocessing,
-            batch_size=experiment.train.batch_size,
-            seed=experiment.seed,
-            start_step=start_step,
-            cache=experiment.data.cache,
-            cache_dir=run_dir / "cache",
-        )
+        return make_dataset(experiment, reader, preprocessing, run_dir, start_step)
 
     def validate(model: keras.Model) -> dict[str, float]:
         assert validation is not None

@@ -27,6 +27,11 @@ def _check_range(what: str, values: tuple[float, float], low: float) -> None:
         raise ValueError(f"{what} must be [low, high] with {low:g} < low <= high, not {values}")
 
 
+def _check_margin(margin: int) -> None:
+    if margin < 1:
+        raise ValueError(f"margin must be positive, not {margin}")
+
+
 def _check_size(what: str, size: tuple[int, int]) -> None:
     if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
         raise ValueError(f"{what} must be [height, width] in pixels, not {size}")
@@ -61,8 +66,6 @@ class Flip:
         size = size_of(sample)
         far = tf.cast(size[axis], tf.float32)
         one, zero = tf.constant(1.0), tf.constant(0.0)
-        rows = [[one, zero, zero], [zero, one, zero]]
-        rows[1 - axis] = [-one, zero, far] if axis == 1 else [zero, -one, far]
         if axis == 1:
             rows = [[-one, zero, far], [zero, one, zero]]
         else:
@@ -266,8 +269,7 @@ class MirrorPad:
     margin: int
 
     def __post_init__(self) -> None:
-        if self.margin < 1:
-            raise ValueError(f"margin must be positive, not {self.margin}")
+        _check_margin(self.margin)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         side = [self.margin, self.margin]
@@ -289,8 +291,7 @@ class CropLabels:
     margin: int
 
     def __post_init__(self) -> None:
-        if self.margin < 1:
-            raise ValueError(f"margin must be positive, not {self.margin}")
+        _check_margin(self.margin)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         for key in ("boxes", "keypoints"):
