@@ -132,7 +132,7 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
         Named("torch._utils", "_rebuild_tensor_v2.__globals__"),
         Named("collections", "OrderedDict.__init__"),
     ],
-    ids=repr,
+    ids=("eval", "getattr", "np.load", "Path", "globals", "init"),
 )
 def test_other_globals_are_refused(tmp_path, attack):
     with pytest.raises(WeightsError, match="which is refused"):
