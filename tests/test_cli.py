@@ -123,6 +123,14 @@ def _file(data, folder):
     return path
 
 
+def test_samples_cached_on_disk_lie_in_the_run_folder(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    short = ("--set", "train.steps=2", "--set", "data.validation=null")
+    _run("train", path, "--run-dir", tmp_path / "r", "--set", "data.cache=disk", *short)
+    assert list((tmp_path / "r/cache").glob("*.npz"))
+
+
 def test_models_are_listed():
     out = _run("models", "--task", "semantic", "--match", "unet*")
     assert [line.split()[0] for line in out.splitlines()] == ["unet", "unet_release"]

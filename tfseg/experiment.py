@@ -188,6 +188,18 @@ def make_dataset(
     )
 
 
+def make_loss(experiment: config.Experiment) -> SemanticLoss:
+    """The loss that the config's train.loss section describes."""
+    section = experiment.train.loss
+    return SemanticLoss(
+        ignore_label=experiment.data.ignore_label,
+        reduction=section.reduction,
+        class_weights=section.class_weights,
+        use_pixel_weights=section.pixel_weights,
+        aux_weight=section.aux_weight,
+    )
+
+
 def train(
     experiment: config.Experiment,
     run_dir: Path,
@@ -225,17 +237,9 @@ def train(
             pictures.add(sample, predictor(sample["image"]).argmax(-1).astype(np.int32))
         return {"validation": pictures.sheet()}
 
-    loss_section = experiment.train.loss
-    loss = SemanticLoss(
-        ignore_label=experiment.data.ignore_label,
-        reduction=loss_section.reduction,
-        class_weights=loss_section.class_weights,
-        use_pixel_weights=loss_section.pixel_weights,
-        aux_weight=loss_section.aux_weight,
-    )
     trainer = Trainer(
         lambda: build_model(experiment),
-        loss,
+        make_loss(experiment),
         experiment.train,
         run_dir,
         dataset=dataset,

@@ -68,10 +68,8 @@ class _Cached:
         self._reader, self._cache, self._folder = reader, cache, folder
         self._kept: dict[int, Sample] = {}
         self._lock = Lock()
-        if cache == "disk":
-            if folder is None:
-                raise ValueError("cache 'disk' needs a cache_dir")
-            folder.mkdir(parents=True, exist_ok=True)
+        if cache == "disk" and folder is None:
+            raise ValueError("cache 'disk' needs a cache_dir")
 
     def __getitem__(self, index: int) -> Sample:
         if self._cache == "none":
@@ -92,6 +90,7 @@ class _Cached:
                 arrays: Any = {key: file[key] for key in file.files}
             return Sample(**{**arrays, "name": str(arrays["name"])})
         sample = self._reader[index]
+        self._folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{id(sample)}.npz")
         np.savez(partial, **sample)
         partial.replace(path)  # whole or not at all
