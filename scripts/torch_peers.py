@@ -18,12 +18,13 @@ def _conv_norm(inputs: int, filters: int, kernel: int, **options: Any) -> nn.Seq
 
 
 class Bottleneck(nn.Module):
-    """Caffe's bottleneck: the stride sits in the first 1x1 convolution."""
+    """The released bottlenecks: the first 1x1 strides in pspnet50, the 3x3 in pspnet101."""
 
-    def __init__(self, inputs: int, inner: int, stride: int, dilation: int) -> None:
+    def __init__(self, inputs: int, inner: int, strides: tuple[int, int], dilation: int) -> None:
         super().__init__()
-        self.conv1 = _conv_norm(inputs, inner, 1, stride=stride)
-        self.conv2 = _conv_norm(inner, inner, 3, dilation=dilation)
+        stride = strides[0] * strides[1]
+        self.conv1 = _conv_norm(inputs, inner, 1, stride=strides[0])
+        self.conv2 = _conv_norm(inner, inner, 3, stride=strides[1], dilation=dilation)
         self.conv3 = _conv_norm(inner, 4 * inner, 1)
         projects = inputs != 4 * inner
         self.shortcut = _conv_norm(inputs, 4 * inner, 1, stride=stride) if projects else None
@@ -46,7 +47,8 @@ def _trunk(layers: tuple[int, ...]) -> nn.Sequential:
         inner = 64 * 2**stage
         for block in range(count):
             stride = 2 if stage == 1 and block == 0 else 1
-            blocks.append(Bottleneck(inputs, inner, stride, dilation))
+            strides = (1, stride) if layers[2] == 23 else (stride, 1)
+            blocks.append(Bottleneck(inputs, inner, strides, dilation))
             inputs = 4 * inner
     return nn.Sequential(*blocks)
 

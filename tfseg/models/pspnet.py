@@ -24,7 +24,6 @@ CAFFE_BGR = Preprocessing("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 #: What the released ResNet and torchvision's ImageNet weights need of the trunk.
 STYLES: dict[str, dict[str, Any]] = {
     "caffe": {
-        "stride_in": "1x1",
         "stem": "deep",
         "ceil_mode": True,
         "dilate_first_block": True,
@@ -74,7 +73,7 @@ def _resnet_preprocessing(options: dict[str, Any]) -> Preprocessing:
     return CAFFE_BGR if options["style"] == "caffe" else IMAGENET_RGB
 
 
-def _register_resnet(layout: str, num_classes: int) -> None:
+def _register_resnet(layout: str, num_classes: int, caffe_stride_in: str) -> None:
     @register(
         f"psp_{layout}",
         task="semantic",
@@ -106,6 +105,9 @@ def _register_resnet(layout: str, num_classes: int) -> None:
         """
         if style not in STYLES:
             raise ValueError(f"style must be one of {sorted(STYLES)}, not {style!r}")
+        trunk = dict(STYLES[style])
+        if style == "caffe":
+            trunk["stride_in"] = caffe_stride_in
         image = keras.Input((None, None, 3), name="image")
         features = resnet(
             image,
@@ -113,7 +115,7 @@ def _register_resnet(layout: str, num_classes: int) -> None:
             output_stride=output_stride,
             norm=batch_norm(backbone_norm or norm, momentum=0.95),
             prefix="backbone.",
-            **STYLES[style],
+            **trunk,
         )
         return _pspnet(
             image,
@@ -126,8 +128,9 @@ def _register_resnet(layout: str, num_classes: int) -> None:
         )
 
 
-_register_resnet("resnet50", num_classes=150)
-_register_resnet("resnet101", num_classes=21)
+# The prototxts differ: conv3_1 strides in its 1x1 in pspnet50, in its 3x3 in both pspnet101.
+_register_resnet("resnet50", num_classes=150, caffe_stride_in="1x1")
+_register_resnet("resnet101", num_classes=21, caffe_stride_in="3x3")
 
 
 @register(
