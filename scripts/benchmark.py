@@ -24,7 +24,12 @@ def torch_session(job: benchmark.Job) -> benchmark.Session:
 @click.option("--batch", default=1, show_default=True, help="Images a step.")
 @click.option("--mode", type=click.Choice(["infer", "train"]), default="infer", show_default=True)
 @click.option("--against", type=click.Choice(["torch"]), help="A peer, measured in alternation.")
-@click.option("--freeze", is_flag=True, help="Also measure with frozen weights (infer only).")
+@click.option(
+    "--freeze/--no-freeze",
+    default=True,
+    show_default=True,
+    help="For inference, also measure with frozen weights, as predict.freeze makes them.",
+)
 @click.option("--num-classes", type=int, help="Default: those of the published weights.")
 @click.option("--runs", default=20, show_default=True, help="Measured steps of each.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Also write all figures.")
@@ -45,9 +50,7 @@ def main(
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"{report.parent} is no folder to write {report.name} to")
     contenders = [benchmark.Contender("tfseg", benchmark.tfseg_session)]
-    if freeze and mode == "train":
-        raise click.UsageError("--freeze is for --mode infer")
-    if freeze:
+    if freeze and mode == "infer":
         contenders = [benchmark.Contender("tfseg frozen", benchmark.frozen_session), *contenders]
     if against == "torch":
         if importlib.util.find_spec("torch") is None:
