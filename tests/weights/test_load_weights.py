@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfseg.weights import WeightsError, load_weights, maps, read_weights, save_weights
+from tfseg.weights.maps.common import convolution_of
 
 FILES = Path(__file__).parent / "files"
 
@@ -42,6 +43,7 @@ def _backbone_names(model, origin):
 def _maps(monkeypatch):
     monkeypatch.setattr(maps, "layer_names", _names)
     monkeypatch.setattr(maps, "backbone_layer_names", _backbone_names)
+    monkeypatch.setattr(maps, "unused", lambda model, origin: ())
     monkeypatch.setattr(maps, "heads", lambda model: {"fc"})
 
 
@@ -205,7 +207,7 @@ def test_a_map_may_change_a_kernels_layout(torch_arrays, monkeypatch):
     """A fully connected layer (out, in) as a convolution, as FCN's fc6 and VGG16's are."""
     image = keras.Input((1, 1, 6))
     model = keras.Model(image, keras.layers.Conv2D(3, 1, name="fc")(image))
-    target = ("fc", lambda array: array.reshape(3, 6, 1, 1).transpose(2, 3, 1, 0))
+    target = maps.Target("fc", convert={"kernel": convolution_of})
     monkeypatch.setattr(maps, "layer_names", lambda model, origin: {"fc": target})
     arrays = {n: a for n, a in torch_arrays.items() if n.startswith("fc.")}
     load_weights(model, arrays)

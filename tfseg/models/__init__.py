@@ -1,11 +1,10 @@
 """One readable file a paper; importing a file registers its networks."""
 
 import importlib
-
-_FILES = ("classification", "pspnet", "unet")
+import pkgutil
 
 
 def register_all() -> None:
     """Imports every file of this package, once, so that the registry knows its networks."""
-    for file in _FILES:
-        importlib.import_module(f"tfseg.models.{file}")
+    for file in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"tfseg.models.{file.name}")

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 
 from tfseg import models, registry
-from tfseg.backbones import RESNETS
 from tfseg.ops.preprocess import preprocess
+from tfseg.weights import maps
 from tfseg.weights.load import load_weights
 
 #: the largest error over the tap's standard deviation that passes
@@ -102,25 +102,6 @@ def _build(meta: dict[str, Any]) -> keras.Model:
     return registry.build(name, classes[0] if classes else None)
 
 
-def _layer_of(tap: str, model: keras.Model) -> str:
-    """The layer whose output the reference's tap is."""
-    name = model.spec.name
-    if name in RESNETS and tap.startswith("layer"):
-        return f"{tap}.{RESNETS[name].blocks[int(tap[-1]) - 1] - 1}.relu"
-    fixed = {"stem": "maxpool", "conv5_3_concat": "ppm.concat", "conv6": "head.classifier"}
-    if tap in fixed:
-        return fixed[tap]
-    if tap == "features":
-        return "features.18.2" if name == "mobilenet_v2" else "avgpool"
-    if match := re.match(r"conv1_(\d)_3x3(?:_s2)?/relu$", tap):
-        return f"backbone.relu{match[1]}"
-    if match := re.match(r"conv(\d)_(\d+)/relu$", tap):
-        return f"backbone.layer{int(match[1]) - 1}.{int(match[2]) - 1}.relu"
-    if match := re.match(r"([du]\d)([cd])$", tap):
-        return f"conv_{match[1]}{chr(ord(match[2]) - 1)}-{match[2]}.relu"
-    return tap
-
-
 def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
     """The model with an output a tap; "output" is its own, "features" a pool's input."""
     outputs = {}
@@ -128,7 +109,7 @@ def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
         if tap == "output":
             outputs[tap] = model.output
             continue
-        layer = model.get_layer(_layer_of(tap, model))
+        layer = model.get_layer(maps.layer_of_tap(model, tap))
         outputs[tap] = layer.input if layer.name == "avgpool" else layer.output
     return keras.Model(model.input, outputs)
 

@@ -14,6 +14,7 @@ from tfseg.registry import suggest
 from tfseg.weights import maps, tensors
 from tfseg.weights.common import WeightsError
 from tfseg.weights.files import guess_origin, read_weights
+from tfseg.weights.maps.common import Convert
 
 _LOG = logging.getLogger(__name__)
 _LISTED = 10
@@ -37,6 +38,8 @@ _CAFFE = {
 }
 #: What a layer's variables are called behind its name; other origins use Keras' own names.
 _SUFFIXES = {"torchvision": _TORCH, "detectron2": _TORCH, "caffe": _CAFFE}
+#: what a norm's statistics are where they are folded into its scale and offset
+_IDENTITY_STATISTICS = {"moving_mean": 0.0, "moving_variance": 1.0}
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ class _Slot:
         names: what the checkpoint may call it.
         shape: in the checkpoint's layout; None where only ``convert`` knows it.
         convert: turns the checkpoint's array into Keras' layout.
+        constant: the value of a variable that such checkpoints do not have.
     """
 
     variable: Any
     names: tuple[str, ...]
     shape: tuple[int, ...] | None
     convert: Callable[[np.ndarray], np.ndarray]
+    constant: float | None = None
 
 
 @dataclass
@@ -100,38 +105,52 @@ def _channels_first(
     return shape[::-1], np.transpose
 
 
+def _keras_slot(layer: keras.layers.Layer, index: int, target: maps.Target) -> _Slot:
+    """Where a checkpoint of Keras or tfseg has a layer's variable."""
+    variable = layer.weights[index]
+    # Keras 2 has another name for depthwise kernels, and Keras 3's files number variables of
+    # classes that their reader does not know.
+    leaves = [variable.name, str(index)]
+    if isinstance(layer, keras.layers.DepthwiseConv2D) and variable.name == "kernel":
+        leaves.append("depthwise_kernel")
+    bases = [base for base in (target.name, target.alternative) if base is not None]
+    names = tuple(f"{base}/{leaf}" for base in bases for leaf in leaves)
+    return _Slot(variable, names, tuple(variable.shape), _as_is)
+
+
+def _bound(convert: Convert, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda array: convert(array, shape)
+
+
 def _slots(layer: keras.layers.Layer, target: maps.Target, origin: str) -> list[_Slot]:
     """Where a checkpoint of this origin has each of a layer's variables."""
-    base, transform = target if isinstance(target, tuple) else (target, None)
     suffixes = _SUFFIXES.get(origin)
+    if suffixes is None:
+        return [_keras_slot(layer, index, target) for index in range(len(layer.weights))]
     slots = []
-    for index, variable in enumerate(layer.weights):
-        shape: tuple[int, ...] | None = tuple(variable.shape)
+    for variable in layer.weights:
+        leaf, own = variable.name, tuple(variable.shape)
+        shape: tuple[int, ...] | None = own
         convert: Callable[[np.ndarray], np.ndarray] = _as_is
-        if suffixes is None:
-            # Keras 2 has another name for depthwise kernels, and Keras 3's files number
-            # variables of classes that their reader does not know.
-            leaves = [variable.name, str(index)]
-            if isinstance(layer, keras.layers.DepthwiseConv2D) and variable.name == "kernel":
-                leaves.append("depthwise_kernel")
-            slots.append(_Slot(variable, tuple(f"{base}/{n}" for n in leaves), shape, convert))
-            continue
-        if variable.name not in suffixes:
+        if leaf not in suffixes:
             raise ValueError(
-                f"layer {layer.name!r} has a variable {variable.name!r}, for which checkpoints of "
-                f"origin {origin!r} have no name; {suggest(variable.name, suffixes)}"
+                f"layer {layer.name!r} has a variable {leaf!r}, for which checkpoints of "
+                f"origin {origin!r} have no name; {suggest(leaf, suffixes)}"
             )
-        if variable.name == "kernel":
-            if transform is not None:
-                shape, convert = None, transform
-            else:
-                shape, convert = _channels_first(layer, tuple(variable.shape))
-        slots.append(_Slot(variable, (base + suffixes[variable.name],), shape, convert))
+        if leaf in target.convert:
+            shape, convert = None, _bound(target.convert[leaf], own)
+        elif leaf == "kernel":
+            shape, convert = _channels_first(layer, own)
+        base = target.norm if target.norm and leaf in ("gamma", "beta") else target.name
+        constant = _IDENTITY_STATISTICS.get(leaf) if target.folded else None
+        slots.append(_Slot(variable, (base + suffixes[leaf],), shape, convert, constant))
     return slots
 
 
 def _fit(slot: _Slot, arrays: Mapping[str, np.ndarray], report: _Report) -> np.ndarray | None:
     """The variable's new value, or None and what is wrong in the report."""
+    if slot.constant is not None:
+        return np.full(slot.variable.shape, slot.constant, np.float32)
     name = next((n for n in slot.names if n in arrays), None)
     if name is None:
         report.missing.append(slot.names[0])
@@ -195,7 +214,7 @@ def _origin(model: keras.Model, arrays: Mapping[str, np.ndarray], guess: str | N
 
 def _fit_all(
     model: keras.Model,
-    targets: Mapping[str, maps.Target],
+    targets: Mapping[str, str | maps.Target],
     arrays: Mapping[str, np.ndarray],
     origin: str,
     skip_heads: bool,
@@ -205,6 +224,7 @@ def _fit_all(
     heads = maps.heads(model)
     for name, target in targets.items():
         own = _Report()
+        target = maps.Target(target) if isinstance(target, str) else target
         slots = _slots(model.get_layer(name), target, origin)
         fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
         report.used |= own.used
@@ -221,10 +241,10 @@ def _fit_all(
 
 def _targets(
     model: keras.Model, origin: str, part: str
-) -> tuple[dict[str, maps.Target], tuple[str, ...]]:
+) -> tuple[dict[str, str | maps.Target], tuple[str, ...]]:
     """The part's layers in the checkpoint, and prefixes of what the checkpoint has beside them."""
     if part == "model":
-        return maps.layer_names(model, origin), ()
+        return maps.layer_names(model, origin), maps.unused(model, origin)
     targets, unused = maps.backbone_layer_names(model, origin)
     if not targets:
         raise ValueError(f"{model.name} has no layers whose name starts with 'backbone.'")

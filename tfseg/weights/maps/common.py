@@ -1,0 +1,85 @@
+"""What a name map is made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: (the checkpoint's array, the variable's shape in Keras) -> the array in Keras' layout
+Convert = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a checkpoint has a layer, in more than one word.
+
+    Attributes:
+        name: of the layer; its convolution or its norm's statistics.
+        norm: of another layer that has the norm's scale and offset (Caffe's Scale).
+        folded: the norm's statistics are folded into its scale and offset, and absent.
+        convert: what turns a variable's array into Keras' layout, where transposing does not.
+        alternative: another name that the layer may have.
+    """
+
+    name: str
+    norm: str | None = None
+    folded: bool = False
+    convert: Mapping[str, Convert] = field(default_factory=dict)
+    alternative: str | None = None
+
+
+#: a layer's name in tfseg -> in the checkpoint
+Translate = Callable[[str], str | Target]
+
+
+@dataclass(frozen=True)
+class Map:
+    """How the checkpoints of one origin name the layers of some networks.
+
+    Attributes:
+        networks: shell pattern of registered names.
+        origin: "caffe", "torchvision", ...
+        translate: gives a layer's name in the checkpoint. For trunks it is called without the
+            prefix "backbone.".
+        unused: prefixes of names that checkpoints have beside the network or trunk.
+    """
+
+    networks: str
+    origin: str
+    translate: Translate
+    unused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that importers and golden files need to know of one architecture's names.
+
+    Attributes:
+        networks: maps of whole networks.
+        trunks: maps of trunks in ImageNet checkpoints.
+        heads: shell pattern of registered names -> regular expression of the layers whose shape
+            depends on the number of classes, or that deployed files lack.
+        taps: shell pattern of registered names -> the layer whose output a reference's
+            activation of this name is.
+    """
+
+    networks: tuple[Map, ...] = ()
+    trunks: tuple[Map, ...] = ()
+    heads: Mapping[str, str] = field(default_factory=dict)
+    taps: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+
+
+def same(name: str) -> str:
+    """The name itself."""
+    return name
+
+
+def convolution_of(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A fully connected layer's kernel (out, C H W) as a convolution's (H, W, C, out)."""
+    height, width, channels, out = shape
+    return array.reshape(out, channels, height, width).transpose(2, 3, 1, 0)
+
+
+def dense_of(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A fully connected layer's kernel (out, in) as a 1x1 convolution's (1, 1, in, out)."""
+    return array.T[None, None]
