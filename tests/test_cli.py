@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+import tfseg
 from tfseg.cli import main
 
 CONFIG = {
@@ -167,3 +169,54 @@ def test_a_used_run_folder_is_not_overwritten(run, tmp_path):
 
 def test_what_is_no_run_is_named(tmp_path):
     assert "no run folder" in _run("evaluate", tmp_path, code=1)
+
+
+def test_stages_follow_each_other(tmp_path):
+    """The second stage starts from the first one's weights; a finished one is not run again."""
+    staged = {**CONFIG, "name": "staged"}
+    staged["stages"] = [
+        {"name": "first", "set": {"train.steps": 2}},
+        {"name": "second", "set": {"train.optimizer.learning_rate": 1e-30, "train.steps": 3}},
+    ]
+    config = tmp_path / "staged.yaml"
+    config.write_text(yaml.safe_dump(staged))
+    _run("train", config, "--run-dir", tmp_path / "run")
+    saved = yaml.safe_load((tmp_path / "run/second/config.yaml").read_text())
+    assert saved["name"] == "staged/second"
+    models = []
+    for stage in ("first", "second"):
+        model = tfseg.build("unet", 5, in_channels=3, base_filters=2, padding="same")
+        model.load_weights(tmp_path / "run" / stage / "last.weights.h5")
+        models.append(model)
+    for a, b in zip(*(m.get_weights() for m in models), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-20)
+    out = _run("train", config, "--run-dir", tmp_path / "run", "--resume")
+    assert "stage staged/first is finished" in out
+    assert "stage staged/second is finished" in out
+
+
+def test_a_later_stages_mistake_is_found_before_the_first_is_trained(tmp_path):
+    wrong = {**CONFIG, "stages": [{"name": "a"}, {"name": "b", "set": {"model.name": "unett"}}]}
+    config = tmp_path / "wrong.yaml"
+    config.write_text(yaml.safe_dump(wrong))
+    out = _run("train", config, "--run-dir", tmp_path / "run", code=1)
+    assert "did you mean 'unet'" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_frozen_layers_do_not_train(tmp_path):
+    config = tmp_path / "frozen.yaml"
+    config.write_text(yaml.safe_dump(CONFIG))
+    out = _run(
+        "train", config, "--run-dir", tmp_path / "a", "--set", "train.frozen=[cnv_*]", code=1
+    )
+    assert "no layer of 'unet' fits 'cnv_*'" in out
+    _run("train", config, "--run-dir", tmp_path / "b", "--set", "train.frozen=['conv_d*']")
+    keras.utils.set_random_seed(0)
+    fresh = tfseg.build("unet", 5, in_channels=3, base_filters=2, padding="same")
+    trained = tfseg.build("unet", 5, in_channels=3, base_filters=2, padding="same")
+    trained.load_weights(tmp_path / "b/last.weights.h5")
+    for layer in fresh.layers:
+        before, after = layer.get_weights(), trained.get_layer(layer.name).get_weights()
+        for a, b in zip(before[:1], after[:1], strict=True):
+            assert np.array_equal(a, b) == layer.name.startswith("conv_d"), layer.name

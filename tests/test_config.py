@@ -71,3 +71,18 @@ def test_bad_files(tmp_path, text):
 def test_missing_file_is_named():
     with pytest.raises(config.ConfigError, match=r"cannot read the config nowhere\.yaml"):
         config.load("nowhere.yaml")
+
+
+def test_stages(tmp_path):
+    path = tmp_path / "staged.yaml"
+    tree = dict(GOOD)
+    tree["stages"] = [{"name": "a"}, {"name": "b", "set": {"train.steps": 7, "seed": 3}}]
+    path.write_text(yaml.safe_dump(tree))
+    first, second = config.load_stages(path, ["seed=5"])
+    assert (first.name, second.name) == (f"{tree['name']}/a", f"{tree['name']}/b")
+    assert (first.train.steps, second.train.steps) == (tree["train"]["steps"], 7)
+    assert first.seed == second.seed == 5  # the command line has the last word
+    tree["stages"] = [{"name": "a"}, {"name": "a"}]
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(config.ConfigError, match="two or more of different names"):
+        config.load_stages(path)

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfseg.losses import SemanticLoss, SparseCrossEntropy, softmax_cross_entropy
+from tfseg.ops.resize import resize_bilinear
 
 
 def by_hand(labels, logits, ignore=255, class_weights=None, pixel_weights=None):
@@ -178,3 +179,25 @@ def test_keras_loss_is_restored_from_its_config(case):
     assert float(again(labels, logits)) == float(loss(labels, logits))
     one_a_sample = again(labels, logits, np.array([2.0, 0.0]))
     assert float(one_a_sample) == pytest.approx(2 * float(loss(labels[:1], logits[:1])), rel=1e-6)
+
+
+def test_label_stride_is_the_loss_on_the_score_map():
+    """Scores interpolated with aligned corners and sampled again are the scores themselves."""
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(2, 4, 5, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 25, 33)).astype(np.int32)
+    labels[:, :3] = 255
+    logits = resize_bilinear(scores, (25, 33), align_corners=True)
+    weights = rng.uniform(size=(2, 25, 33)).astype(np.float32)
+    loss = SemanticLoss(label_stride=8, use_pixel_weights=True)
+    total, counted, _ = loss(logits, {"mask": labels, "weights": weights})["cross_entropy"]
+    expected = by_hand(labels[:, ::8, ::8], scores, 255, None, weights[:, ::8, ::8])
+    np.testing.assert_allclose((total, counted), expected, rtol=1e-5)
+
+
+def test_every_auxiliary_output_has_its_loss(case):
+    labels, logits, _ = case
+    outputs = {"logits": logits, "aux_0.50": 2 * logits, "aux_0.75": -logits}
+    parts = SemanticLoss(aux_weight=1.0)(outputs, {"mask": labels})
+    assert list(parts) == ["cross_entropy", "aux_0.50", "aux_0.75"]
+    assert float(parts["aux_0.50"][0]) == pytest.approx(by_hand(labels, 2 * logits)[0], rel=1e-6)

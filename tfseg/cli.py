@@ -64,18 +64,23 @@ def train(
     """Train the experiment of CONFIG_FILE."""
     from tfseg import config
 
-    experiment = config.load(config_file, list(assignments))
-    run_dir = run_dir or Path("runs") / experiment.name
+    stages = config.load_stages(config_file, list(assignments))
+    experiment = stages[-1]
+    # A stage is called NAME/STAGE.
+    run_dir = run_dir or Path("runs") / experiment.name.partition("/")[0]
     from tfseg import experiment as experiments
     from tfseg.train import NonFiniteLoss
 
     try:
-        outcome = experiments.train(experiment, run_dir, resume=resume)
+        if len(stages) > 1:
+            outcome = experiments.train_stages(stages, run_dir, resume=resume)
+        else:
+            outcome = experiments.train(experiment, run_dir, resume=resume)
     except NonFiniteLoss as error:
         raise click.ClickException(str(error)) from error
-    if outcome.interrupted is not None:
+    if outcome is not None and outcome.interrupted is not None:
         sys.exit(128 + signal.Signals[outcome.interrupted].value)
-    if outcome.best is not None:
+    if outcome is not None and outcome.best is not None:
         click.echo(f"best {experiment.train.best_metric}: {outcome.best:.4f}")
     click.echo(f"run folder: {run_dir}")
 

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from tfseg.registry import suggest
 
@@ -18,7 +25,10 @@ class _Section(BaseModel):
 
 
 class Model(_Section):
-    """Which network, and where its weights come from."""
+    """Which network, and where its weights come from.
+
+    ``weights_partial`` and ``backbone_partial`` leave layers that the file lacks as initialised.
+    """
 
     name: str
     num_classes: int = Field(gt=0)
@@ -26,8 +36,10 @@ class Model(_Section):
     weights: Path | None = None
     weights_origin: str | None = None
     skip_heads: bool = False
+    weights_partial: bool = False
     backbone_weights: Path | None = None
     backbone_origin: str | None = None
+    backbone_partial: bool = False
 
 
 class Split(_Section):
@@ -59,7 +71,11 @@ class Data(_Section):
 
 
 class Optimizer(_Section):
-    """The update rule. Rates are those of the backbone and of every layer outside a head."""
+    """The update rule. ``learning_rate`` is that of the backbone's kernels.
+
+    Biases have it times ``bias_multiplier`` (2 in Caffe's networks); layers outside the backbone
+    times ``head_multiplier``, or their biases ``head_bias_multiplier`` where it is set.
+    """
 
     name: Literal["sgd", "adam", "adamw", "nadam"] = "sgd"
     learning_rate: float = Field(gt=0)
@@ -69,6 +85,7 @@ class Optimizer(_Section):
     beta_2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     decay_norm_and_bias: bool = False
+    bias_multiplier: float = Field(1.0, gt=0)
     head_multiplier: float = Field(1.0, gt=0)
     head_bias_multiplier: float | None = Field(None, gt=0)
     clip_norm: float | None = Field(None, gt=0)
@@ -91,16 +108,22 @@ class Loss(_Section):
 
     ``reduction``: "mean" divides by the labelled pixels of the global batch, "sum" does not
     (FCN's unnormalised loss). ``pixel_weights`` multiplies by the sample's weight map.
+    ``label_stride`` keeps every so many rows and columns of labels and logits: DeepLab's loss on
+    its score map, with 8. ``aux_weight`` is that of each output beside the logits.
     """
 
     reduction: Literal["mean", "sum"] = "mean"
     class_weights: list[float] | None = None
     pixel_weights: bool = False
+    label_stride: int = Field(1, gt=0)
     aux_weight: float = Field(0.4, ge=0)
 
 
 class Train(_Section):
-    """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch."""
+    """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch.
+
+    ``frozen``: shell patterns of the names of layers that do not train.
+    """
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
@@ -113,6 +136,7 @@ class Train(_Section):
     keep_checkpoints: int = Field(3, gt=0)
     log_every: int = Field(20, gt=0)
     best_metric: str = "mean_iou"
+    frozen: list[str] = []
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
@@ -190,26 +214,44 @@ def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     Raises:
         ConfigError: for an assignment without "=" or through a key that is no mapping.
     """
-    tree = yaml.safe_load(yaml.safe_dump(tree))  # a deep copy
+    values: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment!r}: expected key=value, as in train.steps=100")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise ConfigError(f"--set {assignment!r}: the value is no YAML: {e}") from e
+    return _assigned(tree, values, "--set")
+
+
+def _assigned(tree: dict[str, Any], values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """A copy of the tree with the values at dotted keys."""
+    tree = yaml.safe_load(yaml.safe_dump(tree))  # a deep copy
+    for key, value in values.items():
         *parents, last = key.split(".")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError(f"--set {assignment!r}: {parent!r} is no section")
-        try:
-            node[last] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise ConfigError(f"--set {assignment!r}: the value is no YAML: {e}") from e
+                raise ConfigError(f"{origin} {key}={value!r}: {parent!r} is no section")
+        node[last] = value
     return tree
 
 
+class Stage(_Section):
+    """One of several trainings that one file describes, each starting from the last one's end.
+
+    ``set`` holds dotted keys of the experiment and their values in this stage.
+    """
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    set: dict[str, Any] = {}
+
+
 def load(path: str | Path, assignments: list[str] | None = None) -> Experiment:
-    """Reads and checks an experiment file.
+    """Reads and checks an experiment file without stages.
 
     Args:
         path: a YAML file.
@@ -218,6 +260,48 @@ def load(path: str | Path, assignments: list[str] | None = None) -> Experiment:
     Raises:
         ConfigError: unreadable file, unknown key (the nearest is named), wrong type or value.
     """
+    return parse(override(_read(path), assignments or []), str(path))
+
+
+def load_stages(path: str | Path, assignments: list[str] | None = None) -> list[Experiment]:
+    """Reads and checks an experiment file whose training may have stages.
+
+    A file with ``stages``, a list of `Stage`, describes one experiment for each, called
+    NAME/STAGE: the file with the stage's values set. See `tfseg.experiment.train_stages`.
+
+    Args:
+        path: a YAML file.
+        assignments: ``key.sub=value`` strings that override it in all stages.
+
+    Raises:
+        ConfigError: as `load`; also stages of the same name.
+    """
+    tree = _read(path)
+    if "stages" not in tree:
+        return [load(path, assignments)]
+    stages = _parse_stages(tree.pop("stages"), str(path))
+    experiments = []
+    for stage in stages:
+        own = override(_assigned(tree, stage.set, f"stage {stage.name!r}"), assignments or [])
+        own["name"] = f"{own.get('name')}/{stage.name}"
+        experiments.append(parse(own, f"{path}, stage {stage.name!r},"))
+    return experiments
+
+
+def _parse_stages(stages: Any, origin: str) -> list[Stage]:
+    try:
+        parsed = TypeAdapter(list[Stage]).validate_python(stages)
+    except ValidationError as e:
+        lines = [f"  stages.{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors()]
+        raise ConfigError(f"{origin} is not a valid experiment:\n" + "\n".join(lines)) from None
+    names = [stage.name for stage in parsed]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"{origin}: stages are two or more of different names, not {names}")
+    return parsed
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """An experiment file's mapping, unchecked."""
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
@@ -226,7 +310,7 @@ def load(path: str | Path, assignments: list[str] | None = None) -> Experiment:
         raise ConfigError(f"{path} is no YAML file: {e}") from e
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must be a mapping of sections, is {type(tree).__name__}")
-    return parse(override(tree, assignments or []), str(path))
+    return tree
 
 
 def parse(tree: dict[str, Any], origin: str = "the config") -> Experiment:

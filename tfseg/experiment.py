@@ -1,6 +1,7 @@
 """From an experiment file to readers, model, training and scores."""
 
-from collections.abc import Callable, Iterator
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from tfseg.data.transforms import make_transforms
 from tfseg.losses import SemanticLoss
 from tfseg.metrics import ConfusionMatrix, EMScores
 from tfseg.predict import Predictor
-from tfseg.registry import Preprocessing
+from tfseg.registry import Preprocessing, suggest
 from tfseg.train import Outcome, Trainer
 from tfseg.train.precision import building_in
 from tfseg.visualize import contact_sheet, overlay, palette
@@ -61,13 +62,31 @@ def build_model(experiment: config.Experiment, weights: str | Path | None = None
     if weights is not None:
         load_weights(model, weights, "tfseg")
         return model
+    freeze_layers(model, experiment.train.frozen)
     if section.backbone_weights is not None:
-        origin = section.backbone_origin
-        load_weights(model, section.backbone_weights, origin, part="backbone")
+        origin, partial = section.backbone_origin, section.backbone_partial
+        path = section.backbone_weights
+        load_weights(model, path, origin, part="backbone", partial=partial)
     if section.weights is not None:
-        origin, skip = section.weights_origin, section.skip_heads
-        load_weights(model, section.weights, origin, skip_heads=skip)
+        origin, skip, partial = section.weights_origin, section.skip_heads, section.weights_partial
+        load_weights(model, section.weights, origin, skip_heads=skip, partial=partial)
     return model
+
+
+def freeze_layers(model: keras.Model, patterns: Sequence[str]) -> None:
+    """Stops layers whose names fit one of these shell patterns from training.
+
+    Raises:
+        ValueError: for a pattern that no layer with weights fits.
+    """
+    layers = [layer for layer in model.layers if layer.weights]
+    for pattern in patterns:
+        fitting = [layer for layer in layers if fnmatch.fnmatchcase(layer.name, pattern)]
+        if not fitting:
+            names = suggest(pattern, [layer.name for layer in layers])
+            raise ValueError(f"train.frozen: no layer of {model.name!r} fits {pattern!r}; {names}")
+        for layer in fitting:
+            layer.trainable = False
 
 
 def make_predictor(model: keras.Model, section: config.Predict) -> Predictor:
@@ -196,6 +215,7 @@ def make_loss(experiment: config.Experiment) -> SemanticLoss:
         reduction=section.reduction,
         class_weights=section.class_weights,
         use_pixel_weights=section.pixel_weights,
+        label_stride=section.label_stride,
         aux_weight=section.aux_weight,
     )
 
@@ -250,6 +270,58 @@ def train(
     )
     runs.save(run_dir, experiment, reader)
     return trainer.run()
+
+
+def train_stages(
+    stages: Sequence[config.Experiment], run_dir: Path, *, resume: bool = False
+) -> Outcome | None:
+    """Trains one stage after the other, each from the last weights of the one before.
+
+    Layers are matched by name: those that a stage adds keep their initialisation, as Caffe's
+    ``copy_from`` leaves them. A stage's run folder is run_dir/STAGE. Resuming leaves finished
+    stages alone. A stage with weights of its own in its config starts from them instead.
+
+    Args:
+        stages: as `config.load_stages` gives them; more than one.
+        run_dir: the folder of the stages' folders.
+        resume: go on where a run of the same stages was stopped.
+
+    Returns:
+        The outcome of the last stage that ran, or None where all were finished.
+    """
+    for stage in stages:
+        _check_stage(stage)
+    previous: Path | None = None
+    outcome = None
+    for stage in stages:
+        folder = run_dir / stage.name.rpartition("/")[2]
+        if previous is not None and stage.model.weights is None:
+            start = {"weights": previous, "weights_origin": "tfseg", "weights_partial": True}
+            start |= {"backbone_weights": None, "backbone_origin": None}
+            model = stage.model.model_copy(update=start)
+            stage = stage.model_copy(update={"model": model})
+        previous = folder / "last.weights.h5"
+        checkpoints = folder / "checkpoints"
+        if resume and (checkpoints / f"ckpt-{stage.train.steps}.index").exists():
+            print(f"stage {stage.name} is finished: {folder}", flush=True)
+            continue
+        print(f"stage {stage.name}: {folder}", flush=True)
+        outcome = train(stage, folder, resume=resume and checkpoints.exists())
+        if outcome.interrupted is not None:
+            break
+    return outcome
+
+
+def _check_stage(stage: config.Experiment) -> None:
+    """Finds what is wrong with a stage before the stages in front of it are trained."""
+    reader = open_split(stage, "train")
+    if stage.data.validation:
+        open_split(stage, "validation")
+    without = {"weights": None, "backbone_weights": None}
+    bare = stage.model_copy(update={"model": stage.model.model_copy(update=without)})
+    model = build_model(bare)
+    make_dataset(stage, reader, model.spec.preprocessing, Path())
+    make_predictor(model, stage.predict.model_copy(update={"freeze": False}))
 
 
 def scores_as_json(scores: Scores, reader: Reader, facts: dict[str, Any]) -> dict[str, Any]:

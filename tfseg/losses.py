@@ -86,7 +86,11 @@ class SemanticLoss:
             nothing (FCN's released nets: SoftmaxWithLoss with ``normalize: false``).
         class_weights: one float a class, or None.
         use_pixel_weights: multiply by the batch's "weights" (U-Net's border weights).
-        aux_weight: factor of the auxiliary head's loss (PSPNet, arXiv 1612.01105: 0.4).
+        label_stride: keep every so many rows and columns of labels and logits. Where logits are
+            interpolated with aligned corners from a score map of this stride, the kept ones are
+            the scores themselves: DeepLab's loss, at an eighth of the resolution.
+        aux_weight: factor of the loss of each output beside "logits" (PSPNet, arXiv 1612.01105:
+            0.4; DeepLab v2's scales: 1).
 
     Raises:
         ValueError: for another reduction.
@@ -99,19 +103,21 @@ class SemanticLoss:
         reduction: Reduction = "mean",
         class_weights: list[float] | None = None,
         use_pixel_weights: bool = False,
+        label_stride: int = 1,
         aux_weight: float = 0.4,
     ):
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
         self.ignore_label, self.reduction = ignore_label, reduction
         self.class_weights, self.use_pixel_weights = class_weights, use_pixel_weights
-        self.aux_weight = aux_weight
+        self.label_stride, self.aux_weight = label_stride, aux_weight
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Parts:
-        """The loss' parts: "cross_entropy", and "aux" for a network with an auxiliary head.
+        """The loss' parts: "cross_entropy", and one for each auxiliary output, under its name.
 
         Args:
-            outputs: logits (B, H, W, C), or a mapping of them named "logits" and "aux".
+            outputs: logits (B, H, W, C), or a mapping of them: "logits", and names that start
+                with "aux".
             batch: has "mask" (B, H, W), and "weights" (B, H, W) if pixel weights are used.
 
         Returns:
@@ -123,9 +129,11 @@ class SemanticLoss:
         """
         if not isinstance(outputs, Mapping):
             outputs = {"logits": outputs}
-        if "logits" not in outputs or not set(outputs) <= {"logits", "aux"}:
+        auxiliary = sorted(set(outputs) - {"logits"})
+        if "logits" not in outputs or not all(name.startswith("aux") for name in auxiliary):
             raise ValueError(
-                f"a semantic network returns 'logits' and perhaps 'aux', not {sorted(outputs)}"
+                "a semantic network returns 'logits' and perhaps outputs whose names start with "
+                f"'aux', not {sorted(outputs)}"
             )
         pixel_weights = None
         if self.use_pixel_weights:
@@ -135,26 +143,27 @@ class SemanticLoss:
                     "they come from the reader or from a transform"
                 )
             pixel_weights = batch["weights"]
+        kept = slice(None, None, self.label_stride)
+        if pixel_weights is not None:
+            pixel_weights = pixel_weights[:, kept, kept]
         parts: Parts = {}
         normaliser = None
-        for output, name, weight in (
-            ("logits", "cross_entropy", 1.0),
-            ("aux", "aux", self.aux_weight),
-        ):
-            if output not in outputs:
-                continue
+        for output in ("logits", *auxiliary):
             total, counted = softmax_cross_entropy(
-                batch["mask"],
-                outputs[output],
+                batch["mask"][:, kept, kept],
+                outputs[output][:, kept, kept],
                 ignore_label=self.ignore_label,
                 class_weights=self.class_weights,
                 pixel_weights=pixel_weights,
             )
-            # Labels and weights are the same for both outputs, so their sum is too; sharing the
+            # Labels and weights are the same for all outputs, so their sum is too; sharing the
             # tensor lets the training step divide once.
             if self.reduction == "mean" and normaliser is None:
                 normaliser = counted
-            parts[name] = (total, normaliser, weight)
+            if output == "logits":
+                parts["cross_entropy"] = (total, normaliser, 1.0)
+            else:
+                parts[output] = (total, normaliser, self.aux_weight)
         return parts
 
 

@@ -135,3 +135,23 @@ def test_a_multiplier_without_a_backbone_is_an_error():
     with pytest.raises(ValueError, match=r"'plain' has a name that starts with 'backbone\.'"):
         UpdateRule(optimizer(head_multiplier=10), plain)
     UpdateRule(optimizer(), plain)
+
+
+def test_biases_have_a_rate_of_their_own():
+    settings = optimizer(momentum=0.0, bias_multiplier=2, head_multiplier=10)
+    variables, before, gradients, after = run(settings)
+    factors = {
+        "backbone.conv/bias": 2,
+        "backbone.conv/kernel": 1,
+        "head/kernel": 10,
+        "head/bias": 20,
+    }
+    for i, variable in enumerate(variables):
+        expected = sgd(
+            before[i],
+            [step[i] for step in gradients],
+            multiplier=factors.get(variable.path, 1),
+            decay=0,
+            momentum=0,
+        )
+        np.testing.assert_allclose(after[i], expected, rtol=1e-5, atol=1e-6)

@@ -225,3 +225,23 @@ def test_the_origin_must_be_told_where_names_do_not(torch_arrays):
         load_weights(_network(), torch_arrays, "torch")
     with pytest.raises(ValueError, match="part must be one of"):
         load_weights(_network(), torch_arrays, part="head")
+
+
+def test_a_network_may_start_from_another(torch_arrays, caplog):
+    """As FCN-16s from FCN-32s: layers of its own stay, what is left over is left."""
+    model = _network()
+    before = _values(model)
+    arrays = {n: a for n, a in torch_arrays.items() if not n.startswith(("fc.", "bn."))}
+    arrays["upscore.weight"] = np.ones((3, 3), np.float32)
+    with pytest.raises(WeightsError, match=r"missing \(6\)"):
+        load_weights(model, arrays)
+    with caplog.at_level(logging.WARNING):
+        load_weights(model, arrays, partial=True)
+    assert "left at their initialisation: bn, fc" in caplog.text
+    after = _values(model)
+    np.testing.assert_array_equal(after["bn/gamma"], before["bn/gamma"])
+    np.testing.assert_array_equal(after["gn/gamma"], arrays["gn.weight"])
+    with pytest.raises(WeightsError, match=r"missing \(1\): conv\.bias"):
+        load_weights(model, {n: a for n, a in arrays.items() if n != "conv.bias"}, partial=True)
+    with pytest.raises(WeightsError, match=r"unexpected \(1\): other\.weight"):
+        load_weights(model, {"other.weight": np.ones((2, 2), np.float32)}, partial=True)

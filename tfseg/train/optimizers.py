@@ -23,15 +23,23 @@ def _keras_optimizer(settings: config.Optimizer) -> keras.optimizers.Optimizer:
 def _multipliers(settings: config.Optimizer, model: keras.Model) -> list[float]:
     layers = {id(v): layer.name for layer in model.layers for v in layer.trainable_variables}
     in_backbone = [layers.get(id(v), "").startswith(BACKBONE) for v in model.trainable_variables]
-    bias_multiplier = settings.head_bias_multiplier or settings.head_multiplier
-    if not any(in_backbone) and (settings.head_multiplier, bias_multiplier) != (1.0, 1.0):
+    head = settings.head_multiplier
+    head_bias = settings.head_bias_multiplier or head * settings.bias_multiplier
+    has_backbone = any(layer.name.startswith(BACKBONE) for layer in model.layers)
+    if not has_backbone and (head, head_bias) != (1.0, settings.bias_multiplier):
         raise ValueError(
-            f"head_multiplier or head_bias_multiplier is set, but no trainable layer of "
+            f"head_multiplier or head_bias_multiplier is set, but no layer of "
             f"{model.name!r} has a name that starts with {BACKBONE!r}: "
             "all would be head; set learning_rate instead"
         )
+
+    def multiplier(is_bias: bool, inside: bool) -> float:
+        if inside:
+            return settings.bias_multiplier if is_bias else 1.0
+        return head_bias if is_bias else head
+
     return [
-        1.0 if inside else bias_multiplier if v.name == "bias" else settings.head_multiplier
+        multiplier(v.name == "bias", inside)
         for v, inside in zip(model.trainable_variables, in_backbone, strict=True)
     ]
 
@@ -39,10 +47,11 @@ def _multipliers(settings: config.Optimizer, model: keras.Model) -> list[float]:
 class UpdateRule:
     """Applies reduced gradients to the trainable variables of a model.
 
-    - Rates: variables of layers named "backbone.*" have the schedule's rate; all others have it
-      times ``head_multiplier``, biases times ``head_bias_multiplier``. The rate goes into the
-      optimizer's own ``update_step`` a variable, which is exact for every rule: nothing is
-      done by scaling gradients, which Adam would undo.
+    - Rates: kernels of layers named "backbone.*" have the schedule's rate, all others have it
+      times ``head_multiplier``; biases have their layer's times ``bias_multiplier``, or in heads
+      the schedule's times ``head_bias_multiplier``. The rate goes into the optimizer's own
+      ``update_step`` a variable, which is exact for every rule: nothing is done by scaling
+      gradients, which Adam would undo.
     - Decay: SGD, Adam and Nadam add ``weight_decay * variable`` to the (clipped) gradient, as
       Caffe and torch do; AdamW shrinks the variable by ``rate * weight_decay`` beforehand
       (arXiv 1711.05101). Variables of rank 0 and 1 (biases, scales and offsets of norms) do not

@@ -218,6 +218,7 @@ def _fit_all(
     arrays: Mapping[str, np.ndarray],
     origin: str,
     skip_heads: bool,
+    partial: bool,
 ) -> tuple[list[tuple[Any, np.ndarray]], list[str], _Report]:
     """New values of variables, the heads that have another shape, and what does not fit."""
     report, values, misfits = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
@@ -228,9 +229,10 @@ def _fit_all(
         slots = _slots(model.get_layer(name), target, origin)
         fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
         report.used |= own.used
-        if name in heads and (own.missing or own.wrong_shape):
+        absent = partial and len(own.missing) == len([s for s in slots if s.constant is None])
+        if absent or (name in heads and (own.missing or own.wrong_shape)):
             misfits.append(name)
-            if skip_heads:
+            if skip_heads or absent:
                 continue
         values += [(variable, value) for variable, value in fitted if value is not None]
         report.missing += own.missing
@@ -257,6 +259,7 @@ def load_weights(
     origin: str | None = None,
     *,
     skip_heads: bool = False,
+    partial: bool = False,
     part: str = "model",
 ) -> None:
     """Loads a checkpoint of the network's authors, of torchvision, Keras or tfseg itself.
@@ -270,6 +273,9 @@ def load_weights(
         skip_heads: layers whose shape depends on the number of classes, or that deployed files
             lack, stay at their initialisation where the checkpoint's differ; a warning names
             them.
+        partial: layers that the checkpoint lacks altogether stay at their initialisation, and
+            what it has beside the model's layers is left, as when FCN-16s starts from FCN-32s;
+            a warning names the layers. Shapes must fit, and one layer at least.
         part: "model", or "backbone": only the trunk, from a classification checkpoint.
 
     Raises:
@@ -285,9 +291,10 @@ def load_weights(
         (arrays, guess), label = read_weights(source), str(source)
     origin = origin or _origin(model, arrays, guess)
     targets, unused = _targets(model, origin, part)
-    values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads)
+    values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads, partial)
     rest = (n for n in arrays if n not in report.used)
-    report.unexpected = [n for n in rest if not _is_bookkeeping(n, origin, unused)]
+    if not partial or not values:
+        report.unexpected = [n for n in rest if not _is_bookkeeping(n, origin, unused)]
     if lines := report.lines():
         if misfits and not skip_heads:
             lines.append(f"  (skip_heads=True leaves {', '.join(misfits)} as initialised)")
