@@ -7,10 +7,21 @@ import pytest
 
 from tfseg.weights import goldens
 
-FAST = ("torchvision__mobilenet_v2", "torchvision__resnet50", "unet__release")
+FAST = (
+    "torchvision__googlenet",
+    "torchvision__mobilenet_v2",
+    "torchvision__resnet50",
+    "unet__release",
+)
 SLOW = (
     "caffe__pspnet101_VOC2012_473",
     "caffe__pspnet50_ADE20K_473",
+    "caffe__voc-fcn-alexnet",
+    "caffe__voc-fcn16s",
+    "caffe__voc-fcn32s",
+    "caffe__voc-fcn8s",
+    "caffe__voc-fcn8s-atonce",
+    "torchvision__alexnet",
     "torchvision__resnet101",
     "torchvision__resnet152",
     "torchvision__resnext101_32x8d",

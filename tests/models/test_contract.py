@@ -10,6 +10,14 @@ from tfseg import registry
 
 #: trainable parameters at the published number of classes
 PARAMETERS = {
+    "alexnet": 61_100_840,
+    "fcn16s_vgg16": 134_357_354,
+    "fcn32s_alexnet": 56_954_261,
+    "fcn32s_googlenet": 5_995_077,
+    "fcn32s_vgg16": 134_346_581,
+    "fcn8s_atonce_vgg16": 134_362_751,
+    "fcn8s_vgg16": 134_362_751,
+    "googlenet": 6_624_904,
     "mobilenet_v2": 3_504_872,
     "psp_mobilenet_v2": 3_395_221,
     "psp_resnet101": 65_708_501,
@@ -59,6 +67,10 @@ def test_network(name, tmp_path):
     else:
         assert out.shape == (2, 65, 97, classes)
 
+    # Classifiers that start at zero would let no gradient through.
+    for v in model.trainable_variables:
+        if v.name == "kernel" and not np.any(v):
+            v.assign(0.01 * np.random.default_rng(1).normal(size=v.shape))
     with tf.GradientTape() as tape:
         # A random projection: a plain sum has no gradient through a last batch norm.
         y = model(x, training=True)

@@ -91,3 +91,29 @@ class PadLike(keras.layers.Layer):
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
         return (x[0], like[1], like[2], x[3])
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class CropLike(keras.layers.Layer):
+    """A window of the first input as large as the second, ``offset`` rows and columns in.
+
+    Caffe's Crop layer. Inputs (B, H, W, C) and (B, h, w, any) with offset + h <= H and
+    offset + w <= W, output (B, h, w, C).
+    """
+
+    def __init__(self, offset: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.offset = offset
+
+    def call(self, inputs: Any) -> Any:
+        x, like = inputs
+        height, width = keras.ops.shape(like)[1:3]
+        top = self.offset
+        return x[:, top : top + height, top : top + width]
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        x, like = shapes
+        return (x[0], like[1], like[2], x[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "offset": self.offset}

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from tfseg.backbones import RESNETS, mobilenet_v2, resnet, vgg16
+from tfseg.backbones import RESNETS, alexnet, googlenet, mobilenet_v2, resnet, vgg16
 from tfseg.backbones.mobilenet_v2 import style_norm
 from tfseg.layers.conv import batch_norm, conv2d
 from tfseg.layers.resize import AdaptiveAveragePool2D
@@ -12,6 +12,8 @@ from tfseg.registry import Preprocessing, register
 
 #: torchvision's, for images of 0..255
 IMAGENET_RGB = Preprocessing("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+#: Caffe's ImageNet mean
+CAFFE_BGR_MEAN = Preprocessing("bgr", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
 #: keras.applications' "tf" mode: [-1, 1]
 MINUS_ONE_TO_ONE = Preprocessing("rgb", (127.5,) * 3, (127.5,) * 3)
 
@@ -19,6 +21,8 @@ _PAPERS = {
     "resnet": "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
     "resnext": "Xie et al., Aggregated Residual Transformations, CVPR 2017",
     "vgg": "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015",
+    "alexnet": "Krizhevsky, One weird trick for parallelizing networks, arXiv 1404.5997",
+    "googlenet": "Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
     "mobilenet": "Sandler et al., MobileNetV2, CVPR 2018",
 }
 
@@ -73,9 +77,8 @@ def _register_vgg(name: str, normalised: bool) -> None:
         x = vgg16(image, norm=batch_norm("batch") if normalised else None)["c5"]
         # The fully connected layers as convolutions; torchvision averages to 7x7 first.
         x = AdaptiveAveragePool2D(7, name="avgpool")(x)
-        for index, (filters, kernel) in {0: (4096, 7), 3: (4096, 1)}.items():
-            layer = f"classifier.{index}"
-            x = conv2d(x, filters, kernel, padding=0, use_bias=True, name=layer)
+        for index, kernel in {0: 7, 3: 1}.items():
+            x = conv2d(x, 4096, kernel, padding=0, use_bias=True, name=f"classifier.{index}")
             x = keras.layers.ReLU(name=f"classifier.{index + 1}")(x)
             x = keras.layers.Dropout(dropout, name=f"classifier.{index + 2}")(x)
         x = conv2d(x, num_classes, 1, use_bias=True, name="classifier.6")
@@ -106,3 +109,41 @@ def _mobilenet_v2(
     x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = keras.layers.Dropout(dropout, name="classifier.0")(x)
     return keras.Model(image, keras.layers.Dense(num_classes, name="classifier.1")(x))
+
+
+@register(
+    "alexnet",
+    task="classification",
+    paper=_PAPERS["alexnet"],
+    num_classes=1000,
+    preprocessing=IMAGENET_RGB,
+)
+def _alexnet(num_classes: int, dropout: float = 0.5) -> keras.Model:
+    image = keras.Input((None, None, 3), name="image")
+    x = AdaptiveAveragePool2D(6, name="avgpool")(alexnet(image)["c5"])
+    for index, kernel in {0: 6, 3: 1}.items():
+        x = keras.layers.Dropout(dropout, name=f"classifier.{index}")(x)
+        x = conv2d(x, 4096, kernel, padding=0, use_bias=True, name=f"classifier.{index + 1}")
+        x = keras.layers.ReLU(name=f"classifier.{index + 2}")(x)
+    x = conv2d(x, num_classes, 1, use_bias=True, name="classifier.6")
+    return keras.Model(image, keras.layers.Flatten(name="flatten")(x))
+
+
+def googlenet_preprocessing(options: dict[str, Any]) -> Preprocessing:
+    """That of a GoogLeNet style's published weights: torchvision's were ported from TensorFlow."""
+    return CAFFE_BGR_MEAN if options["style"] == "caffe" else MINUS_ONE_TO_ONE
+
+
+@register(
+    "googlenet",
+    task="classification",
+    paper=_PAPERS["googlenet"],
+    num_classes=1000,
+    preprocessing=googlenet_preprocessing,
+)
+def _googlenet(num_classes: int, style: str = "torchvision", dropout: float = 0.2) -> keras.Model:
+    image = keras.Input((None, None, 3), name="image")
+    x = googlenet(image, style=style)["c5"]
+    x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    return keras.Model(image, keras.layers.Dense(num_classes, name="fc")(x))

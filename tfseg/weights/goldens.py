@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tfseg import models, registry
+from tfseg.models.classification import IMAGENET_RGB
 from tfseg.ops.preprocess import preprocess
 from tfseg.weights import maps
 from tfseg.weights.load import load_weights
@@ -25,7 +26,17 @@ from tfseg.weights.load import load_weights
 TOLERANCE = 1e-3
 
 _ORIGINS = (("torchvision", "torchvision"), ("detectron2", "detectron2"), ("", "caffe"))
-_CLASSIFIER = ("fc.bias", "classifier.6.bias", "classifier.1.bias", "conv6/1", "conv_u0d-score/1")
+#: the parameters that have as many values as the network has classes
+_CLASSIFIER = (
+    "fc.bias",
+    "classifier.6.bias",
+    "classifier.1.bias",
+    "conv6/1",
+    "conv_u0d-score/1",
+    "score_fr/1",
+)
+#: where the reference was not run with the preprocessing of its published weights
+_PREPROCESSING = {"googlenet": IMAGENET_RGB}
 
 
 class Unsupported(Exception):
@@ -103,14 +114,13 @@ def _build(meta: dict[str, Any]) -> keras.Model:
 
 
 def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
-    """The model with an output a tap; "output" is its own, "features" a pool's input."""
+    """The model with an output a tap; "output" is its own."""
     outputs = {}
     for tap in taps:
         if tap == "output":
             outputs[tap] = model.output
-            continue
-        layer = model.get_layer(maps.layer_of_tap(model, tap))
-        outputs[tap] = layer.input if layer.name == "avgpool" else layer.output
+        else:
+            outputs[tap] = model.get_layer(maps.layer_of_tap(model, tap)).output
     return keras.Model(model.input, outputs)
 
 
@@ -138,7 +148,8 @@ def check(path: Path) -> Result:
     if model.spec.preprocessing.channels == "gray":
         image = image[..., :1]
     taps = sorted(key[: -len("/shape")] for key in arrays if key.endswith("/shape"))
-    inputs = np.asarray(preprocess(image, model.spec.preprocessing), np.float32)
+    preprocessing = _PREPROCESSING.get(model.spec.name, model.spec.preprocessing)
+    inputs = np.asarray(preprocess(image, preprocessing), np.float32)
     outputs = _activations(model, taps)(inputs, training=False)
     errors = {}
     for tap in taps:
