@@ -21,6 +21,7 @@ SLOW = (
     "caffe__voc-fcn32s",
     "caffe__voc-fcn8s",
     "caffe__voc-fcn8s-atonce",
+    "detectron2__panoptic_fpn_R_50",
     "torchvision__alexnet",
     "torchvision__resnet101",
     "torchvision__resnet152",

@@ -117,3 +117,30 @@ class CropLike(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "offset": self.offset}
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class PadToMultiple(keras.layers.Layer):
+    """Zeros below and to the right, so that height and width are multiples of ``multiple``.
+
+    Input (B, H, W, C), output (B, h, w, C).
+    """
+
+    def __init__(self, multiple: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.multiple = multiple
+
+    def call(self, x: Any) -> Any:
+        height, width = keras.ops.shape(x)[1:3]
+        return keras.ops.pad(
+            x, ((0, 0), (0, -height % self.multiple), (0, -width % self.multiple), (0, 0))
+        )
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        def side(n: int | None) -> int | None:
+            return None if n is None else n + -n % self.multiple
+
+        return (shape[0], side(shape[1]), side(shape[2]), shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "multiple": self.multiple}

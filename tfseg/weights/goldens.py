@@ -34,9 +34,17 @@ _CLASSIFIER = (
     "conv6/1",
     "conv_u0d-score/1",
     "score_fr/1",
+    "sem_seg_head.predictor.bias",
 )
 #: where the reference was not run with the preprocessing of its published weights
 _PREPROCESSING = {"googlenet": IMAGENET_RGB}
+#: references that hold one of our networks: its name, and the taps that are its own
+_BRANCHES = {
+    "panoptic_fpn_R_50": (
+        "semantic_fpn_resnet50",
+        ("p2", "p3", "p4", "p5", "sem_seg_logits_stride4"),
+    )
+}
 
 
 class Unsupported(Exception):
@@ -107,6 +115,7 @@ class Result:
 def _build(meta: dict[str, Any]) -> keras.Model:
     models.register_all()
     name = meta["model"].split(" ")[0]
+    name = _BRANCHES[name][0] if name in _BRANCHES else name
     if name not in {e.name for e in registry.entries()}:
         raise Unsupported(name)
     classes = [meta["params"][key][0] for key in _CLASSIFIER if key in meta["params"]]
@@ -148,6 +157,7 @@ def check(path: Path) -> Result:
     if model.spec.preprocessing.channels == "gray":
         image = image[..., :1]
     taps = sorted(key[: -len("/shape")] for key in arrays if key.endswith("/shape"))
+    taps = [t for t in taps if t in _BRANCHES.get(meta["model"], (None, taps))[1]]
     preprocessing = _PREPROCESSING.get(model.spec.name, model.spec.preprocessing)
     inputs = np.asarray(preprocess(image, preprocessing), np.float32)
     outputs = _activations(model, taps)(inputs, training=False)

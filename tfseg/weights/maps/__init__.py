@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 from tfseg.registry import suggest
-from tfseg.weights.maps import fcn, pspnet, trunks, unet
+from tfseg.weights.maps import fcn, pspnet, semantic_fpn, trunks, unet
 from tfseg.weights.maps.common import Architecture, Map, Target, same
 
 __all__ = ["Target", "backbone_layer_names", "heads", "layer_names", "layer_of_tap", "unused"]
 
 _ARCHITECTURES: tuple[Architecture, ...] = tuple(
-    module.ARCHITECTURE for module in (trunks, fcn, pspnet, unet)
+    module.ARCHITECTURE for module in (trunks, fcn, pspnet, semantic_fpn, unet)
 )
 _BACKBONE = "backbone."
 
