@@ -56,7 +56,7 @@ def test_without_norms_the_convolutions_have_biases():
 def test_the_pyramid_by_hand():
     """Identity convolutions: a level is its map plus the repeated level above."""
     sides = {"c2": 8, "c3": 4, "c4": 2, "c5": 1}
-    inputs = {name: keras.Input((side, side, 1)) for name, side in sides.items()}
+    inputs = {n: keras.Input((side, side, 1), name=n) for n, side in sides.items()}
     pyramid = keras.Model(inputs, feature_pyramid(inputs, 1))
     for layer in pyramid.layers:
         if isinstance(layer, keras.layers.Conv2D):
