@@ -1,4 +1,3 @@
-import io
 import os
 import pickle
 import zipfile
@@ -6,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch_pickles import Call, Named, Storage, dumps, tensor
 
-from tfseg.weights import WeightsError, pickles, read_weights, torch_zip
+from tfseg.weights import WeightsError, pickles, read_weights, torch_tensors
 
 FILES = Path(__file__).parent / "files"
 
@@ -20,55 +20,6 @@ def archive(path, data, storages=(), **extra):
         for key, content in enumerate(storages):
             file.writestr(f"net/data/{key}", content)
     return path
-
-
-class Named:
-    """Pickles as a global of any name."""
-
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-
-
-class Call:
-    """Pickles as a call."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-
-class Storage:
-    """Pickles as a persistent id."""
-
-    def __init__(self, count, kind="FloatStorage", key="0"):
-        self.id = ("storage", Named("torch", kind), key, "cpu", count)
-
-
-class _Pickler(pickle._Pickler):
-    def persistent_id(self, obj):
-        return obj.id if isinstance(obj, Storage) else None
-
-    def save(self, obj, save_persistent_id=True):
-        if isinstance(obj, Named):
-            self.write(f"c{obj.module}\n{obj.name}\n".encode())
-        elif isinstance(obj, Call):
-            self.save(obj.function)
-            self.save(obj.arguments)
-            self.write(pickle.REDUCE)
-        else:
-            super().save(obj, save_persistent_id)
-
-
-def dumps(tree):
-    file = io.BytesIO()
-    _Pickler(file, protocol=2).dump(tree)
-    return file.getvalue()
-
-
-REBUILD = Named("torch._utils", "_rebuild_tensor_v2")
-
-
-def tensor(storage, offset, shape, strides):
-    return Call(REBUILD, storage, offset, shape, strides, False, {})
 
 
 def test_what_torch_saved_is_read():
@@ -92,7 +43,6 @@ def test_a_training_checkpoint_is_unwrapped():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("legacy.pth", "format before 1.6: re-save it"),
         ("module.pth", r"asks for torch\.nn\.modules\.linear\.Linear, which is refused"),
         ("script.pt", "TorchScript program"),
     ],
@@ -141,11 +91,11 @@ def test_other_globals_are_refused(tmp_path, attack):
 
 def test_attributes_that_a_pickle_sets_are_dropped():
     """A BUILD on an allowed global changes nothing that later files see."""
-    before = dict(vars(torch_zip._tensor)), torch_zip._tensor.__defaults__
+    before = dict(vars(torch_tensors._tensor)), torch_tensors._tensor.__defaults__
     state = b"}X\x0c\x00\x00\x00__defaults__(K\x07tsb"
     data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + state + b"."
-    assert pickles.load(data, torch_zip._FUNCTIONS, print) is torch_zip._tensor
-    assert (dict(vars(torch_zip._tensor)), torch_zip._tensor.__defaults__) == before
+    assert pickles.load(data, torch_tensors._FUNCTIONS, print) is torch_tensors._tensor
+    assert (dict(vars(torch_tensors._tensor)), torch_tensors._tensor.__defaults__) == before
 
 
 ONE = bytes(16)  # four float32
@@ -170,7 +120,9 @@ ONE = bytes(16)  # four float32
         ({"w": tensor(Storage(4, "UntypedStorage"), 0, (4,), (1,))}, r"torch\.UntypedStorage"),
         ({"w": tensor(3, 0, (4,), (1,))}, "storage, offset"),
         ({"w": Call(Named("torch", "FloatStorage"), 9)}, "made outside the archive"),
-        ({"w": Call(Named("collections", "OrderedDict"), [(1, 2)])}, "made of something"),
+        ({"w": Call(Named("collections", "OrderedDict"), [(1, 2, 3)])}, "other than pairs"),
+        ({"w": Call(Named("collections", "OrderedDict"), 7)}, "other than pairs"),
+        ({"w": Call(Named("collections", "OrderedDict"), [((), 2)])}, "a key of a dict"),
         ({(1, 2): 3}, "a key of a dictionary is a tuple"),
         ([tensor(Storage(4), 0, (4,), (1,))], "holds a list, not a state dict"),
         ({"epoch": 1, "network": {}}, "it has epoch, network"),

@@ -102,7 +102,7 @@ def test_hostile_safetensors(tmp_path, header):
         read_weights(path)
 
 
-@pytest.mark.parametrize("extension", ["npz", "safetensors", "h5", "pth"])
+@pytest.mark.parametrize("extension", ["npz", "safetensors", "h5", "pth", "pkl"])
 def test_files_of_other_content_are_refused(tmp_path, extension):
     path = tmp_path / f"x.{extension}"
     for content in (b"", b"PK\x03\x04", b"<!DOCTYPE html>", bytes(100), b"\xff" * 100):
@@ -122,9 +122,9 @@ def test_missing_files_and_unknown_formats(tmp_path):
         read_weights(tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="Is a directory"):
         read_weights(tmp_path)
-    (tmp_path / "x.pkl").write_bytes(b"\x80\x04N.")
-    with pytest.raises(WeightsError, match=r"x\.pkl is of no known format: expected \.caffemodel"):
-        read_weights(tmp_path / "x.pkl")
+    (tmp_path / "x.bin").write_bytes(b"\x80\x04N.")
+    with pytest.raises(WeightsError, match=r"x\.bin is of no known format: expected \.caffemodel"):
+        read_weights(tmp_path / "x.bin")
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,8 @@ def test_missing_files_and_unknown_formats(tmp_path):
         (["backbone.body.conv1.weight", "rpn.head.cls_logits.bias"], "torchvision"),
         (["backbone.bottom_up.stem.conv1.weight", "proposal_generator.x.bias"], "detectron2"),
         (["backbone.res2.0.shortcut.weight", "roi_heads.x.bias"], "detectron2"),
+        (["stem.conv1.weight", "res2.0.shortcut.norm.running_mean"], "detectron2"),
+        (["conv1_w", "res_conv1_bn_s", "res2_0_branch2a_w", "fpn_inner_res5_2_sum_w"], "detectron"),
         (["a", "b"], None),
         ([], None),
     ],

@@ -5,15 +5,19 @@ to allocate at will; here a global is a key into the caller's table of functions
 assignments are dropped, and memory grows at most linearly with the file.
 """
 
+import io
+import mmap
 import pickletools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any, cast
 
 #: What pickle protocols 2 to 5 write for plain data; 0 and 1, which are older than torch, not.
+#: Python 2's strings (BINSTRING) come as text whose code points are their bytes.
 _PUSH_ARGUMENT = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
-    *("BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"),
-    *("BINBYTES", "BINBYTES8", "SHORT_BINBYTES"),
+    *("BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"),
+    *("BINBYTES", "BINBYTES8", "SHORT_BINBYTES", "BYTEARRAY8"),
 }
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _FRESH: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list}
@@ -21,6 +25,9 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _PUTS = ("BINPUT", "LONG_BINPUT", "MEMOIZE")
 _GETS = ("BINGET", "LONG_BINGET")
 _IGNORED = ("PROTO", "FRAME", "STOP")
+
+#: A checkpoint takes some thirty opcodes an array; each takes up to some hundred bytes of memory.
+_MAX_OPCODES = 2**22
 
 
 class PickleError(Exception):
@@ -37,6 +44,40 @@ class RefusedGlobal(PickleError):
     def __init__(self, name: str):
         super().__init__(f"it asks for {name}")
         self.name = name
+
+
+class Stateful(ABC):
+    """What a function of the caller's table may return if its attributes are to be kept."""
+
+    @abstractmethod
+    def set_state(self, state: Any) -> None:
+        """Takes the attributes that the pickle gives the object, whatever they are.
+
+        Raises:
+            PickleError: if they are malformed.
+        """
+
+
+def are_extents(values: Any) -> bool:
+    """Whether these are an array's extents or strides: at most 32 numbers, none negative."""
+    if not isinstance(values, tuple) or len(values) > 32:
+        return False
+    return all(type(n) is int and n >= 0 for n in values)
+
+
+def ordered_dict(items: Any = ()) -> dict[Any, Any]:
+    """What ``collections.OrderedDict`` stands for; Python 2 passes its items, 3 stores them.
+
+    Raises:
+        PickleError: if the items are no list of pairs.
+    """
+    entries: dict[Any, Any] = {}
+    pairs = isinstance(items, list | tuple) and all(isinstance(i, list | tuple) for i in items)
+    if not pairs or any(len(item) != 2 for item in items):
+        raise PickleError("an OrderedDict is made of something other than pairs")
+    for item in items:
+        _store(entries, list(item))
+    return entries
 
 
 def _store(target: Any, pairs: list[Any]) -> None:
@@ -129,7 +170,9 @@ class _Machine:
             case "REDUCE" | "NEWOBJ":
                 self.call()
             case "BUILD":
-                self.pop()
+                state = self.pop()
+                if isinstance(self.stack[-1], Stateful):
+                    self.stack[-1].set_state(state)
             case "BINPERSID":
                 self.stack.append(self.persistent(self.pop()))
             case _:
@@ -141,29 +184,39 @@ class _Machine:
         self.stack[-1].extend(items)
 
 
+def no_persistent(entry: Any) -> Any:
+    """Refuses persistent ids, for pickles that need none."""
+    raise PickleError("it refers to something outside the pickle")
+
+
 def load(
-    data: bytes,
+    source: bytes | io.BytesIO | mmap.mmap,
     functions: Mapping[str, Callable[..., Any]],
-    persistent: Callable[[Any], Any],
+    persistent: Callable[[Any], Any] = no_persistent,
 ) -> Any:
     """The object that a pickle describes, of plain data alone.
 
     Args:
-        data: the pickle.
+        source: the pickle, or what stands at its start and is left behind its end. (A file
+            opened as such would allocate whatever length an opcode claims before it reads.)
         functions: what "module.name" globals stand for; nothing else is ever called.
         persistent: what a persistent id stands for.
 
     Returns:
         Dictionaries, lists (sets too), tuples, text, bytes, numbers, and what ``functions`` and
-        ``persistent`` return. Attributes that the pickle sets on them are dropped.
+        ``persistent`` return. Attributes that the pickle sets on them are dropped, unless they
+        are `Stateful`. Strings of Python 2 are text, decoded as Latin-1.
 
     Raises:
         RefusedGlobal: for a global that is not in ``functions``.
         PickleError: if the pickle is malformed.
     """
     machine = _Machine(functions, persistent)
+    opcodes = pickletools.genops(cast(IO[bytes], source))
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for count, (opcode, argument, _) in enumerate(opcodes):
+            if count >= _MAX_OPCODES:
+                raise PickleError(f"it has more than {_MAX_OPCODES} opcodes")
             machine.step(opcode.name, argument)
         return machine.pop()
     except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:

@@ -32,6 +32,7 @@ def state():
         "parameter": nn.Parameter(torch.tensor([4.0, 5.0])),
     }
     torch.save(tensors, HERE / "state.pth")
+    torch.save(tensors, HERE / "state_legacy.pth", _use_new_zipfile_serialization=False)
     arrays = {name: tensor.detach() for name, tensor in tensors.items()}
     arrays["bfloat16"] = arrays["bfloat16"].float()
     np.savez_compressed(HERE / "state.npz", **{n: a.numpy() for n, a in arrays.items()})
@@ -49,7 +50,6 @@ def wrapped():
         "state_dict": {**weights, "steps": 7},
     }
     torch.save(checkpoint, HERE / "wrapped.pth")
-    torch.save(weights, HERE / "legacy.pth", _use_new_zipfile_serialization=False)
     torch.save(linear, HERE / "module.pth")
     torch.jit.save(torch.jit.script(linear), HERE / "script.pt")
 
