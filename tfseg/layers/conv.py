@@ -10,9 +10,13 @@ Norm = Callable[[Any, str], Any]
 
 #: He initialisation as Caffe's "msra" filler: gaussian of variance 2 / fan-in.
 MSRA = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+#: torch's own, of convolutions that nothing else initialises: uniform within fan-in ** -0.5.
+TORCH = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
-def batch_norm(kind: str, *, epsilon: float = 1e-5, momentum: float = 0.9) -> Norm:
+def batch_norm(
+    kind: str, *, epsilon: float = 1e-5, momentum: float = 0.9, shift: float = 0.0
+) -> Norm:
     """A function ``(x, name) -> x`` that adds one batch normalisation.
 
     Args:
@@ -20,6 +24,7 @@ def batch_norm(kind: str, *, epsilon: float = 1e-5, momentum: float = 0.9) -> No
             (statistics, scale and offset stay as they are loaded).
         epsilon: added to the variance.
         momentum: what the moving statistics keep a step (torch's momentum is 1 minus this).
+        shift: what the offset starts from.
 
     Raises:
         ValueError: for another kind.
@@ -31,6 +36,7 @@ def batch_norm(kind: str, *, epsilon: float = 1e-5, momentum: float = 0.9) -> No
         layer = keras.layers.BatchNormalization(
             epsilon=epsilon,
             momentum=momentum,
+            beta_initializer=keras.initializers.Constant(shift),
             synchronized=kind == "sync_batch",
             trainable=kind != "frozen_batch",
             name=name,

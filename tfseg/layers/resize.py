@@ -1,5 +1,6 @@
 """Layers that fit one feature map to another's size."""
 
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -144,3 +145,34 @@ class PadToMultiple(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "multiple": self.multiple}
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class Interp(keras.layers.Layer):
+    """Bilinear interpolation by a factor with aligned corners: the Interp layer of DeepLab's Caffe.
+
+    Args:
+        factor: new samples a sample: 8 turns a side of n into (n - 1) * 8 + 1, 0.75 a side of
+            321 into 241. Where the product is no integer, it is rounded down.
+
+    Input (B, H, W, C), output (B, h, w, C).
+    """
+
+    def __init__(self, factor: float, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.factor = factor
+        self._ratio = Fraction(factor).limit_denominator(100)
+
+    def call(self, x: Any) -> Any:
+        height, width = keras.ops.shape(x)[1:3]
+        return resize_bilinear(x, (self._side(height), self._side(width)), align_corners=True)
+
+    def _side(self, n: Any) -> Any:
+        return (n - 1) * self._ratio.numerator // self._ratio.denominator + 1
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        sides = (None if n is None else self._side(n) for n in shape[1:3])
+        return (shape[0], *sides, shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor}

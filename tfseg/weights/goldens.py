@@ -6,6 +6,7 @@ checkpoint goes through the importer, so that one comparison proves architecture
 importer. The file format and the arrays' rules are described beside the goldens.
 """
 
+import fnmatch
 import json
 import re
 import zlib
@@ -17,7 +18,7 @@ import keras
 import numpy as np
 
 from tfseg import models, registry
-from tfseg.models.classification import IMAGENET_RGB
+from tfseg.models.classification import CAFFE_BGR_MEAN, IMAGENET_RGB
 from tfseg.ops.preprocess import preprocess
 from tfseg.weights import maps
 from tfseg.weights.load import load_weights
@@ -26,18 +27,29 @@ from tfseg.weights.load import load_weights
 TOLERANCE = 1e-3
 
 _ORIGINS = (("torchvision", "torchvision"), ("detectron2", "detectron2"), ("", "caffe"))
-#: the parameters that have as many values as the network has classes
+#: shell patterns of the parameters that have as many values as the network has classes; the first
+#: that fits counts
 _CLASSIFIER = (
     "fc.bias",
     "classifier.6.bias",
+    "classifier.4.bias",
     "classifier.1.bias",
+    "fc8*/1",
+    "fc1_*_c0/1",
     "conv6/1",
     "conv_u0d-score/1",
     "score_fr/1",
+    "seg-score-voc/1",
     "sem_seg_head.predictor.bias",
+    "final/1",
+    "fc-final/1",
 )
+#: a parameter that only another network than the one the golden names has
+_TELLTALE = {"ct_conv1_1/0": "dilated8_large_vgg16"}
+#: networks whose reference's "output" is behind a softmax
+_SOFTMAX = "dilated*_vgg16"
 #: where the reference was not run with the preprocessing of its published weights
-_PREPROCESSING = {"googlenet": IMAGENET_RGB}
+_PREPROCESSING = {"googlenet": IMAGENET_RGB, "deeplab_largefov_vgg16": CAFFE_BGR_MEAN}
 #: references that hold one of our networks: its name, and the taps that are its own
 _BRANCHES = {
     "panoptic_fpn_R_50": (
@@ -116,18 +128,28 @@ def _build(meta: dict[str, Any]) -> keras.Model:
     models.register_all()
     name = meta["model"].split(" ")[0]
     name = _BRANCHES[name][0] if name in _BRANCHES else name
+    name = next((n for key, n in _TELLTALE.items() if key in meta["params"]), name)
     if name not in {e.name for e in registry.entries()}:
         raise Unsupported(name)
-    classes = [meta["params"][key][0] for key in _CLASSIFIER if key in meta["params"]]
-    return registry.build(name, classes[0] if classes else None)
+    params, options = meta["params"], dict[str, Any]()
+    classes = (n[0] for p in _CLASSIFIER for k, n in params.items() if fnmatch.fnmatchcase(k, p))
+    if any(key.startswith("aux_classifier.") for key in params):
+        options["aux_head"] = True
+    if match := re.search(r"\(fc6 (\dx\d) rate (\d+)\)", meta["model"]):
+        options["fc6"] = f"{match[1]}r{match[2]}"
+    return registry.build(name, next(classes, None), **options)
 
 
 def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
-    """The model with an output a tap; "output" is its own."""
+    """The model with an output a tap; "output" and "aux" are its own."""
+    own = model.output if isinstance(model.output, dict) else {"logits": model.output}
     outputs = {}
     for tap in taps:
         if tap == "output":
-            outputs[tap] = model.output
+            softmax = fnmatch.fnmatchcase(model.name, _SOFTMAX)
+            outputs[tap] = keras.ops.softmax(own["logits"]) if softmax else own["logits"]
+        elif tap in own:
+            outputs[tap] = own[tap]
         else:
             outputs[tap] = model.get_layer(maps.layer_of_tap(model, tap)).output
     return keras.Model(model.input, outputs)

@@ -2,8 +2,9 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,15 @@ def _origin(model: keras.Model, arrays: Mapping[str, np.ndarray], guess: str | N
     return guess
 
 
+def _resolved(target: str | maps.Target, layers: set[str]) -> maps.Target:
+    """The target, with the name that its layer has among a checkpoint's."""
+    target = maps.Target(target) if isinstance(target, str) else target
+    if target.pattern is None or target.name in layers:
+        return target
+    found = sorted(name for name in layers if re.fullmatch(target.pattern, name))
+    return replace(target, name=found[0]) if found else target
+
+
 def _fit_all(
     model: keras.Model,
     targets: Mapping[str, str | maps.Target],
@@ -222,10 +232,10 @@ def _fit_all(
 ) -> tuple[list[tuple[Any, np.ndarray]], list[str], _Report]:
     """New values of variables, the heads that have another shape, and what does not fit."""
     report, values, misfits = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
-    heads = maps.heads(model)
+    heads, layers = maps.heads(model), {name.rpartition("/")[0] for name in arrays}
     for name, target in targets.items():
         own = _Report()
-        target = maps.Target(target) if isinstance(target, str) else target
+        target = _resolved(target, layers)
         slots = _slots(model.get_layer(name), target, origin)
         fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
         report.used |= own.used

@@ -12,13 +12,34 @@ from typing import Any
 import keras
 
 from tfseg.registry import suggest
-from tfseg.weights.maps import fcn, pspnet, semantic_fpn, trunks, unet
+from tfseg.weights.maps import (
+    deconvnet,
+    deeplab,
+    dilation,
+    fcn,
+    pspnet,
+    semantic_fpn,
+    torchvision_seg,
+    trunks,
+    unet,
+)
 from tfseg.weights.maps.common import Architecture, Map, Target, same
 
 __all__ = ["Target", "backbone_layer_names", "heads", "layer_names", "layer_of_tap", "unused"]
 
 _ARCHITECTURES: tuple[Architecture, ...] = tuple(
-    module.ARCHITECTURE for module in (trunks, fcn, pspnet, semantic_fpn, unet)
+    module.ARCHITECTURE
+    for module in (
+        trunks,
+        deconvnet,
+        deeplab,
+        dilation,
+        fcn,
+        pspnet,
+        semantic_fpn,
+        torchvision_seg,
+        unet,
+    )
 )
 _BACKBONE = "backbone."
 

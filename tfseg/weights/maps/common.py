@@ -19,6 +19,8 @@ class Target:
         folded: the norm's statistics are folded into its scale and offset, and absent.
         convert: what turns a variable's array into Keras' layout, where transposing does not.
         alternative: another name that the layer may have.
+        pattern: regular expression of the names that the layer may have, where they differ from
+            file to file.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Target:
     folded: bool = False
     convert: Mapping[str, Convert] = field(default_factory=dict)
     alternative: str | None = None
+    pattern: str | None = None
 
 
 #: a layer's name in tfseg -> in the checkpoint
