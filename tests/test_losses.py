@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfseg.losses import SemanticLoss, SparseCrossEntropy, softmax_cross_entropy
+from tfseg.losses import (
+    SemanticLoss,
+    SparseCrossEntropy,
+    mean_absolute_error,
+    softmax_cross_entropy,
+)
 from tfseg.ops.resize import resize_bilinear
 
 
@@ -104,6 +109,51 @@ def test_a_label_that_is_no_class_is_not_passed_over_silently(case, label):
     labels, logits, _ = case
     labels[1, 2, 2] = label
     assert np.isnan(softmax_cross_entropy(labels, logits)).all()
+
+
+def test_one_channel_is_the_logit_of_the_second_of_two_classes():
+    z = np.array([[[[0.0], [2.0], [-3.0], [1.0]]]], np.float32)
+    labels = np.array([[[1, 0, 1, 255]]])
+    p = 1 / (1 + np.exp(-z[0, 0, :3, 0].astype(np.float64)))
+    total, count = softmax_cross_entropy(labels, z)
+    np.testing.assert_allclose(total, -np.log([p[0], 1 - p[1], p[2]]).sum(), rtol=1e-6)
+    assert float(count) == 3
+    total, count = mean_absolute_error(labels, z, class_weights=[3.0, 1.0])
+    np.testing.assert_allclose(total, (1 - p[0]) + 3 * p[1] + (1 - p[2]), rtol=1e-6)
+    assert float(count) == 5
+
+
+def test_absolute_error_is_the_mean_over_classes_and_weighted(case):
+    labels, logits, weights = case
+    found = mean_absolute_error(labels, logits, pixel_weights=weights)
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(-1, keepdims=True)
+    errors = np.abs(np.eye(4)[np.minimum(labels, 3)][..., :3] - p).mean(-1)
+    scored = weights * (labels != 255)
+    np.testing.assert_allclose(found, [(errors * scored).sum(), scored.sum()], rtol=1e-5)
+
+
+def test_absolute_error_has_the_sigmoids_gradient():
+    z = tf.constant([[[[0.5]], [[-1.0]]]])
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        total, _ = mean_absolute_error(np.array([[[1], [0]]]), z)
+    p = tf.sigmoid(z).numpy()
+    expected = p * (1 - p) * np.array([-1, 1]).reshape(1, 2, 1, 1)
+    np.testing.assert_allclose(tape.gradient(total, z), expected, rtol=1e-5)
+
+
+def test_semantic_loss_takes_its_loss_by_name(case):
+    labels, logits, _ = case
+    parts = SemanticLoss(name="mean_absolute_error")(
+        {"logits": logits, "aux": logits}, {"mask": labels}
+    )
+    total, count = mean_absolute_error(labels, logits)
+    assert list(parts) == ["mean_absolute_error", "aux"]
+    assert float(parts["aux"][0]) == float(parts["mean_absolute_error"][0]) == float(total)
+    assert float(parts["mean_absolute_error"][1]) == float(count)
+    with pytest.raises(ValueError, match=r"must be one of .*, not 'mae'"):
+        SemanticLoss(name="mae")
 
 
 def test_names_both_sizes_and_the_way_out():

@@ -104,7 +104,7 @@ class Schedule(_Section):
 
 
 class Loss(_Section):
-    """Softmax cross-entropy over labelled pixels.
+    """A loss of softmax probabilities, or of a sigmoid's, over labelled pixels.
 
     ``reduction``: "mean" divides by the labelled pixels of the global batch, "sum" does not
     (FCN's unnormalised loss). ``pixel_weights`` multiplies by the sample's weight map.
@@ -112,6 +112,7 @@ class Loss(_Section):
     its score map, with 8. ``aux_weight`` is that of each output beside the logits.
     """
 
+    name: Literal["cross_entropy", "mean_absolute_error"] = "cross_entropy"
     reduction: Literal["mean", "sum"] = "mean"
     class_weights: list[float] | None = None
     pixel_weights: bool = False

@@ -39,9 +39,11 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
     if section is None:
         raise config.ConfigError(f"the experiment has no data.{split}")
     reader = open_reader(section.reader, experiment.data.ignore_label, **section.options)
-    if len(reader.classes) != experiment.model.num_classes:
+    outputs = experiment.model.num_classes
+    # One output is the logit of the second of two classes.
+    if len(reader.classes) != max(outputs, 2):
         raise config.ConfigError(
-            f"model.num_classes is {experiment.model.num_classes}, but data.{split} has "
+            f"model.num_classes is {outputs}, but data.{split} has "
             f"{len(reader.classes)} classes: {', '.join(reader.classes)}"
         )
     return reader
@@ -211,6 +213,7 @@ def make_loss(experiment: config.Experiment) -> SemanticLoss:
     """The loss that the config's train.loss section describes."""
     section = experiment.train.loss
     return SemanticLoss(
+        name=section.name,
         ignore_label=experiment.data.ignore_label,
         reduction=section.reduction,
         class_weights=section.class_weights,

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfseg.ops.logits import class_logits
+
 Reduction = Literal["mean", "sum"]
 #: name -> (sum, normaliser or None, weight): the loss is the sum of ``weight * sum / normaliser``.
 Parts = dict[str, tuple[Any, Any, float]]
@@ -32,6 +34,24 @@ def _check(labels: Any, logits: Any, class_weights: Any) -> None:
         )
 
 
+def _labels_and_weights(
+    labels: Any, logits: Any, ignore_label: int, class_weights: Any, pixel_weights: Any
+) -> tuple[Any, Any]:
+    """Labels that are classes everywhere, and the weight of each pixel; see the losses."""
+    labels = ops.cast(labels, "int32")
+    scored = labels != ignore_label
+    known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
+    # In range everywhere: the kernel would give NaN gradients even to pixels of weight 0.
+    safe = ops.where(ops.logical_and(scored, known), labels, 0)
+    weights = ops.where(scored, ops.where(known, 1.0, np.nan), 0.0)
+    weights = ops.cast(weights, "float32")
+    if class_weights is not None:
+        weights *= ops.take(ops.convert_to_tensor(class_weights, dtype="float32"), safe)
+    if pixel_weights is not None:
+        weights *= ops.cast(pixel_weights, "float32")
+    return safe, weights
+
+
 def softmax_cross_entropy(
     labels: Any,
     logits: Any,
@@ -49,7 +69,7 @@ def softmax_cross_entropy(
     Args:
         labels: integer (B, H, W) class ids. An id that is neither a class nor ``ignore_label``
             makes both results NaN.
-        logits: (B, H, W, C).
+        logits: (B, H, W, C); of one channel, the logit of class 1 of two.
         ignore_label: label of pixels that do not count; it may lie in or out of [0, C).
         class_weights: C floats, or None for 1.
         pixel_weights: (B, H, W), or broadcastable to it, or None for 1.
@@ -60,27 +80,49 @@ def softmax_cross_entropy(
     Raises:
         ValueError: where ranks, sizes or the number of class weights do not fit.
     """
-    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+    labels, logits = ops.convert_to_tensor(labels), class_logits(ops.convert_to_tensor(logits))
     _check(labels, logits, class_weights)
-    labels, logits = ops.cast(labels, "int32"), ops.cast(logits, "float32")
-    scored = labels != ignore_label
-    known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
-    # In range everywhere: the kernel would give NaN gradients even to pixels of weight 0.
-    safe = ops.where(ops.logical_and(scored, known), labels, 0)
-    weights = ops.where(scored, ops.where(known, 1.0, np.nan), 0.0)
-    weights = ops.cast(weights, "float32")
-    if class_weights is not None:
-        weights *= ops.take(ops.convert_to_tensor(class_weights, dtype="float32"), safe)
-    if pixel_weights is not None:
-        weights *= ops.cast(pixel_weights, "float32")
+    safe, weights = _labels_and_weights(labels, logits, ignore_label, class_weights, pixel_weights)
+    logits = ops.cast(logits, "float32")
     losses = ops.sparse_categorical_crossentropy(safe, logits, from_logits=True)
     return ops.sum(weights * losses), ops.sum(weights)
 
 
+def mean_absolute_error(
+    labels: Any,
+    logits: Any,
+    *,
+    ignore_label: int = 255,
+    class_weights: Any = None,
+    pixel_weights: Any = None,
+) -> tuple[Any, Any]:
+    """The weighted sum of the pixels' absolute errors, and the sum of their weights.
+
+    A pixel's error is the mean over the classes of ``|[label is the class] - probability|``: of
+    two classes ``|label - p|``, FusionNet's loss. Weights, arguments and errors are those of
+    `softmax_cross_entropy`.
+
+    Returns:
+        (sum, normaliser), float32 scalars.
+    """
+    labels, logits = ops.convert_to_tensor(labels), class_logits(ops.convert_to_tensor(logits))
+    _check(labels, logits, class_weights)
+    safe, weights = _labels_and_weights(labels, logits, ignore_label, class_weights, pixel_weights)
+    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    wanted = ops.one_hot(safe, logits.shape[-1], dtype="float32")
+    errors = ops.mean(ops.absolute(wanted - probabilities), axis=-1)
+    return ops.sum(weights * errors), ops.sum(weights)
+
+
+#: by the name that experiment files use
+LOSSES = {"cross_entropy": softmax_cross_entropy, "mean_absolute_error": mean_absolute_error}
+
+
 class SemanticLoss:
-    """Cross-entropy of a semantic network, with its auxiliary head's if it has one.
+    """The loss of a semantic network, with its auxiliary heads' if it has some.
 
     Args:
+        name: one of LOSSES.
         ignore_label: label of pixels that do not count.
         reduction: "mean" divides by the sum of the labelled pixels' weights; "sum" divides by
             nothing (FCN's released nets: SoftmaxWithLoss with ``normalize: false``).
@@ -93,12 +135,13 @@ class SemanticLoss:
             0.4; DeepLab v2's scales: 1).
 
     Raises:
-        ValueError: for another reduction.
+        ValueError: for another name or reduction.
     """
 
     def __init__(
         self,
         *,
+        name: str = "cross_entropy",
         ignore_label: int = 255,
         reduction: Reduction = "mean",
         class_weights: list[float] | None = None,
@@ -108,12 +151,15 @@ class SemanticLoss:
     ):
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', not {reduction!r}")
-        self.ignore_label, self.reduction = ignore_label, reduction
+        if name not in LOSSES:
+            raise ValueError(f"the loss must be one of {sorted(LOSSES)}, not {name!r}")
+        self.name, self.ignore_label, self.reduction = name, ignore_label, reduction
         self.class_weights, self.use_pixel_weights = class_weights, use_pixel_weights
         self.label_stride, self.aux_weight = label_stride, aux_weight
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Parts:
-        """The loss' parts: "cross_entropy", and one for each auxiliary output, under its name.
+        """The loss' parts: that of the logits, under the loss' name, and one for each auxiliary
+        output, under the output's.
 
         Args:
             outputs: logits (B, H, W, C), or a mapping of them: "logits", and names that start
@@ -149,7 +195,7 @@ class SemanticLoss:
         parts: Parts = {}
         normaliser = None
         for output in ("logits", *auxiliary):
-            total, counted = softmax_cross_entropy(
+            total, counted = LOSSES[self.name](
                 batch["mask"][:, kept, kept],
                 outputs[output][:, kept, kept],
                 ignore_label=self.ignore_label,
@@ -161,7 +207,7 @@ class SemanticLoss:
             if self.reduction == "mean" and normaliser is None:
                 normaliser = counted
             if output == "logits":
-                parts["cross_entropy"] = (total, normaliser, 1.0)
+                parts[self.name] = (total, normaliser, 1.0)
             else:
                 parts[output] = (total, normaliser, self.aux_weight)
         return parts

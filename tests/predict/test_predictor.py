@@ -313,5 +313,7 @@ def test_unusable_images(bad):
 def test_unusable_models():
     with pytest.raises(ValueError, match="takes 3 channels"):
         Predictor(pointwise(), GRAY)
-    with pytest.raises(ValueError, match="at least 2 classes"):
-        Predictor(pointwise(classes=1), RGB)
+    x = keras.Input((None, None, 3))
+    vector = keras.Model(x, keras.layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(ValueError, match=r"returns \(None, 3\), expected logits"):
+        Predictor(vector, RGB)

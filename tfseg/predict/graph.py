@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from tfseg.ops.logits import class_logits
 from tfseg.ops.preprocess import preprocess
 from tfseg.registry import Preprocessing
 
@@ -21,7 +22,8 @@ class WholeImage:
     Attributes:
         model: the Keras model.
         preprocessing: what its input is made of.
-        num_classes: channels of its logits.
+        num_classes: classes of its probabilities: the channels of its logits, or 2 where it has
+            one channel, the logit of class 1.
         input_size: (height, width) of its input; None where any is taken.
     """
 
@@ -33,7 +35,7 @@ class WholeImage:
             preprocessing: its channels must be the model's.
 
         Raises:
-            ValueError: if the model has another number of channels, or fewer than 2 classes.
+            ValueError: if the model has another number of channels, or returns no logits.
         """
         shape = tuple(model.inputs[0].shape)
         if shape[-1] != preprocessing.num_channels:
@@ -42,14 +44,14 @@ class WholeImage:
                 f"{preprocessing.channels!r} makes {preprocessing.num_channels}"
             )
         logits = tuple(_logits(model.compute_output_shape(shape)))
-        if len(logits) != 4 or (logits[-1] or 0) < 2:
+        if len(logits) != 4 or not logits[-1]:
             raise ValueError(
-                f"model {model.name!r} returns {logits}; softmax needs logits "
-                "(batch, height, width, classes) of at least 2 classes"
+                f"model {model.name!r} returns {logits}, expected logits "
+                "(batch, height, width, classes)"
             )
         self.model = model
         self.preprocessing = preprocessing
-        self.num_classes = int(logits[-1])
+        self.num_classes = max(int(logits[-1]), 2)
         self.input_size = shape[1:3]
         signature = tf.TensorSpec((None, *shape[1:]), tf.float32, name="prepared")
         self.forward: Callable[[tf.Tensor], tf.Tensor] = tf.function(
@@ -78,7 +80,8 @@ class WholeImage:
 
     def _forward(self, prepared: tf.Tensor) -> tf.Tensor:
         """Logits float32 (B, h, w, num_classes) of prepared images, under any precision policy."""
-        return tf.cast(_logits(self.model(prepared, training=False)), tf.float32)
+        logits = class_logits(_logits(self.model(prepared, training=False)))
+        return tf.cast(logits, tf.float32)
 
     def probabilities(self, images: Any) -> tf.Tensor:
         """Class probabilities, float32 (B, h, w, num_classes), of images as `prepare` takes."""
