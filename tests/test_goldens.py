@@ -14,6 +14,9 @@ FAST = (
     "unet__release",
 )
 SLOW = (
+    "caffe__dilation10_cityscapes",
+    "caffe__dilation8_pascal_voc",
+    "caffe__deeplab_vgg128_noup",
     "caffe__pspnet101_VOC2012_473",
     "caffe__pspnet50_ADE20K_473",
     "caffe__voc-fcn-alexnet",
@@ -22,7 +25,12 @@ SLOW = (
     "caffe__voc-fcn8s",
     "caffe__voc-fcn8s-atonce",
     "detectron2__panoptic_fpn_R_50",
+    "deeplab2__resnet101",
+    "deeplab2__vgg16",
     "torchvision__alexnet",
+    "torchvision__deeplabv3_resnet50",
+    "torchvision__fcn_resnet101",
+    "torchvision__fcn_resnet50",
     "torchvision__resnet101",
     "torchvision__resnet152",
     "torchvision__resnext101_32x8d",
@@ -31,6 +39,8 @@ SLOW = (
     "torchvision__vgg16",
     "torchvision__vgg16_bn",
 )
+#: The reference's own float32 and float64 differ by 7e-5: its softmax sees scores of +-100.
+LARGER_ERRORS = {"caffe__dilation8_pascal_voc": 5e-4}
 EACH = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
@@ -38,7 +48,7 @@ EACH = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 def test_golden(name, shared):
     result = goldens.check(shared("goldens") / f"{name}.npz")
     # float32 beside float32: what passes at 1e-3 and not here deserves an explanation
-    assert result.error < 2e-4, result
+    assert result.error < LARGER_ERRORS.get(name, 2e-4), result
 
 
 def test_synthetic_checkpoints_are_the_references(shared, monkeypatch):

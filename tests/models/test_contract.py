@@ -11,12 +11,26 @@ from tfseg import registry
 #: trainable parameters at the published number of classes
 PARAMETERS = {
     "alexnet": 61_100_840,
+    "deeplab_aspp_resnet101": 43_943_188,
+    "deeplab_aspp_vgg16": 37_877_652,
+    "deeplab_largefov_vgg16": 20_505_429,
+    "deeplab_msc_largefov_vgg16": 21_711_550,
+    "deeplabv3_resnet101": 58_630_997,
+    "deeplabv3_resnet50": 39_638_869,
+    "dilated10_vgg16": 134_368_179,
+    "dilated7_vgg16": 134_312_343,
+    "dilated8_large_vgg16": 141_149_720,
+    "dilated8_vgg16": 134_313_443,
+    "dilated_vgg16": 134_346_581,
     "fcn16s_vgg16": 134_357_354,
     "fcn32s_alexnet": 56_954_261,
     "fcn32s_googlenet": 5_995_077,
     "fcn32s_vgg16": 134_346_581,
     "fcn8s_atonce_vgg16": 134_362_751,
     "fcn8s_vgg16": 134_362_751,
+    "fcn_resnet101": 51_949_141,
+    "fcn_resnet50": 32_957_013,
+    "fusionnet": 62_804_545,
     "googlenet": 6_624_904,
     "mobilenet_v2": 3_504_872,
     "psp_mobilenet_v2": 3_395_221,
@@ -42,7 +56,25 @@ PARAMETERS = {
 SMALL = ("mobilenet_v2", "psp_mobilenet_v2", "unet")
 EACH = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in PARAMETERS]
 #: networks without a size rule of their own take any size
-VALID_SIZES = {"unet": (188, 204), "unet_release": (188, 204)}
+VALID_SIZES = {
+    "dilated10_vgg16": (388, 404),
+    "dilated7_vgg16": (388, 404),
+    "dilated8_large_vgg16": (388, 404),
+    "dilated8_vgg16": (388, 404),
+    "dilated_vgg16": (388, 404),
+    "unet": (188, 204),
+    "unet_release": (188, 204),
+}
+#: what networks with a size rule make of those sizes
+OUTPUT_SIZES = {
+    "dilated10_vgg16": (16, 32),
+    "dilated7_vgg16": (2, 4),
+    "dilated8_large_vgg16": (2, 4),
+    "dilated8_vgg16": (2, 4),
+    "dilated_vgg16": (2, 4),
+    "unet": (4, 20),
+    "unet_release": (4, 20),
+}
 
 
 def _image(name, channels, seed=0):
@@ -66,10 +98,8 @@ def test_network(name, tmp_path):
     classes = registry.entry(name).num_classes
     if registry.entry(name).task == "classification":
         assert out.shape == (2, classes)
-    elif name in VALID_SIZES:
-        assert out.shape == (2, 4, 20, classes)
     else:
-        assert out.shape == (2, 65, 97, classes)
+        assert out.shape == (2, *OUTPUT_SIZES.get(name, (65, 97)), classes)
 
     # Classifiers that start at zero would let no gradient through.
     for v in model.trainable_variables:
