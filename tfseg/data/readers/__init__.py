@@ -1,16 +1,30 @@
 """Readers of labelled image sets, by name: each a sequence of samples with class names."""
 
-from tfseg.data.readers import camvid, folder, isbi, shapes, voc
+from tfseg.data.readers import (
+    ade20k,
+    camvid,
+    cityscapes,
+    cocostuff,
+    folder,
+    isbi,
+    sbd,
+    shapes,
+    voc,
+)
 from tfseg.data.readers.base import BaseReader, list_readers, open_reader, register_reader
 
 __all__ = [
     "BaseReader",
+    "ade20k",
     "camvid",
+    "cityscapes",
+    "cocostuff",
     "folder",
     "isbi",
     "list_readers",
     "open_reader",
     "register_reader",
+    "sbd",
     "shapes",
     "voc",
 ]

@@ -54,12 +54,17 @@ class BaseReader:
         count = len(self.classes)
         wrong = ((mask < 0) | (mask >= count)) & (mask != self.ignore_label)
         if wrong.any():
-            ids, pixels = np.unique(mask[wrong], return_counts=True)
-            found = ", ".join(f"{i} ({n} pixels)" for i, n in zip(ids[:5], pixels, strict=False))
             raise DataError(
-                f"{origin}: label {found}{', ...' if len(ids) > 5 else ''} is out of range; "
+                f"{origin}: label {_counted(mask[wrong])} is out of range; "
                 f"allowed are 0..{count - 1} and the ignore label {self.ignore_label}"
             )
+
+
+def _counted(labels: np.ndarray) -> str:
+    """The first few ids among labels, each with its number of pixels."""
+    ids, pixels = np.unique(labels, return_counts=True)
+    found = ", ".join(f"{i} ({n} pixels)" for i, n in zip(ids[:5], pixels, strict=False))
+    return found + (", ..." if len(ids) > 5 else "")
 
 
 _READERS: dict[str, type[BaseReader]] = {}
@@ -157,7 +162,9 @@ class PairReader(BaseReader):
         ignore_label: int,
         *,
         color_table: Mapping[tuple[int, int, int], int] | None = None,
+        stored: Sequence[int] | None = None,
         void_labels: Sequence[int] = (),
+        color: bool = False,
     ) -> None:
         """Keeps the files, which have been checked to exist.
 
@@ -167,12 +174,17 @@ class PairReader(BaseReader):
             colors: uint8 (num_classes, 3), or None.
             ignore_label: the label of pixels that are not scored.
             color_table: class id by colour, for colour-coded masks.
+            stored: what the files have for each class, ascending; None: its id.
             void_labels: stored labels that become the ignore label.
+            color: a gray image gets three equal channels: for sets of colour photographs that
+                have a few gray files among them.
         """
         super().__init__(classes, colors, ignore_label)
         self._pairs = list(pairs)
         self._color_table = color_table
+        self._stored = None if stored is None else np.asarray(stored, np.int32)
         self._void_labels = list(void_labels)
+        self._color = color
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -187,16 +199,32 @@ class PairReader(BaseReader):
         """
         pair = self._pairs[index]
         image = read_image(pair.image)
-        mask = read_mask(pair.mask, self._color_table)
+        if self._color and image.shape[-1] == 1:
+            image = np.repeat(image, 3, axis=-1)
+        mask = self.read_stored(pair)
         if image.shape[:2] != mask.shape:
             raise DataError(
                 f"{pair.image} has {image.shape[0]} rows x {image.shape[1]} columns, but its "
                 f"mask {pair.mask} has {mask.shape[0]} x {mask.shape[1]}"
             )
-        if self._void_labels:
-            mask[np.isin(mask, self._void_labels)] = self.ignore_label
-        self.check_labels(mask, str(pair.mask))
-        return Sample(name=pair.name, image=image, mask=mask)
+        return Sample(name=pair.name, image=image, mask=self._class_ids(mask, str(pair.mask)))
+
+    def read_stored(self, pair: Pair) -> np.ndarray:
+        """The labels int32 (H, W) as a sample's file has them."""
+        return read_mask(pair.mask, self._color_table)
+
+    def _class_ids(self, labels: np.ndarray, origin: str) -> np.ndarray:
+        """Class ids and the ignore label for stored labels."""
+        void = np.isin(labels, self._void_labels)
+        if self._stored is not None:
+            ids = np.searchsorted(self._stored, labels).clip(max=len(self._stored) - 1)
+            wrong = (self._stored[ids] != labels) & ~void
+            if wrong.any():
+                raise DataError(f"{origin}: stored label {_counted(labels[wrong])} is no class")
+            labels = ids.astype(np.int32)
+        labels[void] = self.ignore_label
+        self.check_labels(labels, origin)
+        return labels
 
     def keys(self) -> tuple[str, ...]:
         """The keys of every sample."""

@@ -117,3 +117,8 @@ def cut(items: list[T], subset: tuple[int, int] | None, origin: str) -> list[T]:
             f"{len(items)} samples, [0, {len(items)})"
         )
     return items[start:stop]
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The names in a text that has commas between them and any breaks of lines."""
+    return tuple(" ".join(name.split()) for name in text.split(","))
