@@ -31,7 +31,9 @@ class Predictor:
             outputs, mirrored at the image's border (Ronneberger et al., U-Net, figure 2; the
             release's mycaffe_tiled_forward5_cpu.m). The result is what the network gives for
             the whole mirrored image; the release places its tiles regardless of the pooling
-            grid, so that its seams show.
+            grid, so that its seams show. Probabilities of a lower resolution are put together
+            and then interpolated (Yu and Koltun's dilation networks; their predict.py), whose
+            context module does not see beyond its tile.
 
     Augmentation: scales and orientations are predicted separately, mapped back and their
     probabilities averaged. In sliding windows ``flip`` instead *adds* the logits of the window
@@ -71,7 +73,7 @@ class Predictor:
                 ``base_size * scale + 1``, as PSPNet's (512 for VOC and ADE20K, 2048 Cityscapes).
             crop_size: (height, width) of the sliding windows.
             stride_rate: their step as a fraction of the crop, rounded up to pixels.
-            tile_size: (height, width) of the overlap tiles' output.
+            tile_size: (height, width) of what an overlap tile's output covers, in pixels.
             batch_size: windows or tiles predicted at once.
             freeze: see `WholeImage.freeze`; worth it for many images on a CPU.
 
@@ -113,10 +115,14 @@ class Predictor:
                 f"model {name!r} takes images of {fixed} alone: use mode 'sliding' with crop_size "
                 f"{fixed}"
             )
-        size = crop_size or (256, 256)
-        if self.network.output_size(*size) != size:
+        size = crop_size or (512, 512)
+        try:
+            given = str(self.network.output_size(*size))
+        except ValueError:  # Keras': smaller than the border that the network loses
+            given = "nothing"
+        if given != str(size):
             raise ValueError(
-                f"model {name!r} gives {self.network.output_size(*size)} for an input of {size}, "
+                f"model {name!r} gives {given} for an input of {size}, "
                 f"so mode {self._mode!r} cannot use it: use mode 'overlap_tile'"
             )
 
@@ -133,13 +139,7 @@ class Predictor:
         Raises:
             ValueError: if the image has another dtype or shape.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
-            raise ValueError(
-                "an image to predict is uint8 (H, W, 3) or (H, W, 1), this one "
-                f"{image.dtype} {image.shape}"
-            )
-        if not image.size:
-            raise ValueError(f"an image to predict has pixels, this one is {image.shape}")
+        check_image(image)
         height, width = image.shape[:2]
         sizes = [views.scaled_size(height, width, s, self._base_size) for s in self._scales]
         report = _Count(progress, sum(self._count(size) for size in sizes))
@@ -201,21 +201,22 @@ class Predictor:
     def _overlap_tile(self, image: np.ndarray, report: "_Count") -> np.ndarray:
         height, width = image.shape[:2]
         down, across = self._tilings
-        result = np.empty((height, width, self.num_classes), np.float32)
-        # Each tile gathers its own mirrored surroundings: no enlarged copy of the image.
-        rows = np.arange(-down.margin, down.tile + down.margin)
-        columns = np.arange(-across.margin, across.tile + across.margin)
+        cells = (down.cells(height), across.cells(width))
+        result = np.empty((*cells, self.num_classes), np.float32)
         corners = product(down.starts(height), across.starts(width))
         for batch in views.batches(corners, self._batch_size):
+            # Each tile gathers its own mirrored surroundings: no enlarged copy of the image.
             inputs = [
-                image[np.ix_(views.mirror(y + rows, height), views.mirror(x + columns, width))]
-                for y, x in batch
+                image[np.ix_(down.input(y, height), across.input(x, width))] for y, x in batch
             ]
             outputs = self.network.probabilities(np.stack(inputs)).numpy()
             for (y, x), output in zip(batch, outputs, strict=True):
-                place = result[y : y + down.tile, x : x + across.tile]
+                place = result[y // down.stride :, x // across.stride :]
+                place = place[: output.shape[0], : output.shape[1]]
                 place[:] = output[: place.shape[0], : place.shape[1]]
             report(len(batch))
+        if down.stride > 1:
+            result = views.interpolate_cells(result, down.stride, (height, width))
         return result
 
     def _window_starts(self, height: int, width: int) -> tuple[list[int], list[int]]:
@@ -250,6 +251,17 @@ class _Count:
         self.done += windows
         if self.progress is not None:
             self.progress(self.done, self.total)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises ValueError unless an image is uint8 (H, W, 3) or (H, W, 1) and has pixels."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+        raise ValueError(
+            "an image to predict is uint8 (H, W, 3) or (H, W, 1), this one "
+            f"{image.dtype} {image.shape}"
+        )
+    if not image.size:
+        raise ValueError(f"an image to predict has pixels, this one is {image.shape}")
 
 
 def _check_mode(mode: str, **sizes: tuple[int, int] | None) -> None:
