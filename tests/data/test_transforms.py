@@ -1,3 +1,4 @@
+import colorsys
 import functools
 import json
 
@@ -139,6 +140,72 @@ def test_crop_labels_cuts_labels_only():
         _apply({"crop_labels": {"margin": 4}})
 
 
+def test_crop_fraction_sizes_and_places():
+    """Windows of 50 % to 100 % of 40 x 60 pixels, no wider than 45."""
+    spec = {"crop_fraction": {"range": [0.5, 1.0], "max_size": [40, 45]}}
+    heights, tops = set(), set()
+    for seed in range(60):
+        out = _apply(spec, seed)
+        height, width = out["mask"].shape
+        assert out["image"].shape == (height, width, 3)
+        assert 20 <= height <= 40
+        assert width == pytest.approx(min(1.5 * height, 45), abs=1)
+        heights.add(height)
+        if (out["mask"] == 1).any():
+            np.testing.assert_array_equal(out["boxes"][0], _bounds(out["mask"] == 1))
+            tops.add(out["boxes"][0][1])
+    assert len(heights) > 12
+    assert len(tops) > 3
+
+
+def test_crop_after_crop_fraction_gives_one_size():
+    transforms = make_transforms(
+        [
+            {"crop_fraction": {"range": [0.9, 1.0], "max_size": [30, 50]}},
+            {"crop": {"size": [30, 50], "fill": [7], "ignore_label": 9}},
+        ]
+    )
+
+    @tf.function
+    def both(seed):
+        sample = _sample()
+        for transform in transforms:
+            sample = transform(sample, seed)
+        assert sample["image"].shape == (30, 50, 3)
+        return sample
+
+    # 40 x 60 pixels: 36..40 rows are cut to 30, 54..60 columns to 50; nothing is padded.
+    assert 9 not in both(tf.constant([1, 2]))["mask"].numpy()
+
+
+def test_crop_pads_what_crop_fraction_left_smaller():
+    first, second = make_transforms(
+        [
+            {"crop_fraction": {"range": [0.5, 0.5], "max_size": [80, 80]}},
+            {"crop": {"size": [80, 80], "ignore_label": 9}},
+        ]
+    )
+    seed = tf.constant([1, 2])
+    mask = second(first(_sample(), seed), seed)["mask"].numpy()
+    assert mask.shape == (80, 80)
+    assert 9 not in mask[:20, :30]
+    assert (mask == 9).sum() == 80 * 80 - 20 * 30
+
+
+def test_subsample_labels_by_hand():
+    sample = {k: v for k, v in _sample(points=False).items() if k != "instances"}
+    labels = tf.reshape(tf.range(40 * 60), (40, 60))
+    sample |= {"mask": labels, "weights": tf.cast(labels, tf.float32)}
+    (transform,) = make_transforms([{"subsample_labels": {"stride": 25}}])
+    out = transform(sample, tf.constant([0, 0]))
+    expected = [[0, 25, 50], [1500, 1525, 1550]]
+    np.testing.assert_array_equal(out["mask"], expected)
+    np.testing.assert_array_equal(out["weights"], expected)
+    assert out["image"].shape == (40, 60, 3)
+    with pytest.raises(ValueError, match="subsample_labels is for masks; the samples have boxes"):
+        transform(_sample(), tf.constant([0, 0]))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_elastic_moves_image_and_mask_by_one_field(seed):
     out = _apply({"elastic": {"sigma": 4.0}}, seed, points=False)
@@ -192,7 +259,60 @@ def test_color_distortion_without_strength_changes_nothing():
     image = tf.constant(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     (transform,) = make_transforms([{"color_distortion": spec}])
     out = transform({"image": image}, tf.constant([0, 0]))["image"].numpy()
-    np.testing.assert_allclose(out, image.numpy(), atol=1e-2)
+    np.testing.assert_array_equal(out, image.numpy())
+
+
+def _distorted(color, **options):
+    """All that 60 draws of one colour_distortion make of a colour."""
+    nothing = {"brightness": 0, "contrast": [1, 1], "saturation": [1, 1], "hue": 0}
+    (transform,) = make_transforms([{"color_distortion": nothing | options}])
+    image = tf.constant([[color]], tf.uint8)
+    apply = tf.function(lambda seed: transform({"image": image}, seed)["image"][0, 0])
+    return [tuple(apply(tf.constant([seed, 3])).numpy()) for seed in range(60)]
+
+
+def test_color_distortion_rounds_and_saturates_every_step():
+    # 200 * 1.5 and 100 * 1.5 in 8 bits, and the hue and saturation of what is left
+    assert set(_distorted([200, 100, 41], contrast=[1.5, 1.5])) == {
+        (200, 100, 41),
+        (255, 150, 62),  # 61.5 to the even number
+    }
+    bright = _distorted([250, 100, 2], brightness=32)
+    for red, green, blue in bright:
+        shift = green - 100
+        assert red == min(250 + shift, 255)
+        assert blue == max(2 + shift, 0)
+    assert {abs(g - 100) <= 32 for _, g, _ in bright} == {True}
+    assert max(abs(g - 100) for _, g, _ in bright) > 25
+    assert 20 <= sum(g == 100 for _, g, _ in bright) <= 40
+
+
+def test_color_distortion_saturates_before_the_contrast():
+    """Brightness first: where it clips, the contrast that follows starts from 255."""
+    found = _distorted([250, 250, 250], brightness=32, contrast=[0.5, 0.5])
+    assert max(max(color) for color in found if min(color) < 140) == 128  # 127.5 to even
+
+
+def test_color_distortion_turns_hues_by_up_to_36_degrees():
+    def hue(color):
+        return 360 * colorsys.rgb_to_hsv(*(c / 255 for c in color))[0]
+
+    (default,) = make_transforms([{"color_distortion": {}}])
+    assert default.hue == 36
+    green = [hue(c) for c in _distorted([0, 255, 0], hue=36)]
+    assert min(green) < 90
+    assert max(green) > 150
+    assert all(84 <= h <= 156 for h in green)
+
+
+def test_color_distortion_stops_at_red_from_above_only():
+    """OpenCV's 8-bit hue saturates at 0 and passes 360 degrees."""
+    red = set(_distorted([255, 0, 0], hue=36))
+    assert (255, 0, 0) in red
+    assert all(blue == 0 for _, _, blue in red)  # towards yellow, never towards magenta
+    assert max(green for _, green, _ in red) > 100
+    pink = _distorted([255, 0, 43], hue=36)  # 350 degrees: turns past red to yellow
+    assert max(green for _, green, _ in pink) > 60
 
 
 def test_blur_is_gaussian():
@@ -214,9 +334,17 @@ def test_gray_value_by_hand():
     np.testing.assert_allclose(out[0, :, 0], [95, 125])
 
 
-@pytest.mark.parametrize("name", sorted(set(TRANSFORMS) - {"crop_labels", "mirror_pad", "resize"}))
+#: transforms without chance
+FIXED = {"crop_labels", "mirror_pad", "resize", "subsample_labels"}
+
+
+@pytest.mark.parametrize("name", sorted(set(TRANSFORMS) - FIXED))
 def test_the_seed_alone_decides(name):
-    options = {"crop": {"size": [20, 20]}}.get(name, {})
+    needed = {
+        "crop": {"size": [20, 20]},
+        "crop_fraction": {"range": [0.5, 1.0], "max_size": [80, 80]},
+    }
+    options = needed.get(name, {})
     outs = [_apply({name: options}, seed, points=False) for seed in (1, 1, *range(2, 8))]
     for key in outs[0]:
         np.testing.assert_array_equal(outs[0][key], outs[1][key])
@@ -236,6 +364,9 @@ def test_the_seed_alone_decides(name):
         ({"scale": {"range": [2, 0.5]}}, "range must be .low, high."),
         ({"flip": {"probability": 2}}, "probability must lie in 0..1"),
         ({"mirror_pad": {"margin": 0}}, "margin must be positive"),
+        ({"crop_fraction": {"range": [0.9, 1.1], "max_size": [8, 8]}}, "range must not exceed 1"),
+        ({"crop_fraction": {"range": [0.9, 1.0]}}, "crop_fraction max_size: Field required"),
+        ({"subsample_labels": {"stride": 1}}, "stride must be at least 2"),
         ({"elastic": {"grid": 1}}, "grid 1 must be 2 or more"),
     ],
 )

@@ -8,6 +8,7 @@ from tfseg.data.transforms.base import Transform
 from tfseg.data.transforms.elastic import Elastic
 from tfseg.data.transforms.geometry import (
     Crop,
+    CropFraction,
     CropLabels,
     Flip,
     MirrorPad,
@@ -15,6 +16,7 @@ from tfseg.data.transforms.geometry import (
     Rotate,
     Rotate90,
     Scale,
+    SubsampleLabels,
 )
 from tfseg.data.transforms.photometry import Blur, ColorDistortion, GrayValue, Noise
 from tfseg.registry import suggest
@@ -26,6 +28,7 @@ TRANSFORMS: dict[str, type] = {
     "blur": Blur,
     "color_distortion": ColorDistortion,
     "crop": Crop,
+    "crop_fraction": CropFraction,
     "crop_labels": CropLabels,
     "elastic": Elastic,
     "flip": Flip,
@@ -36,6 +39,7 @@ TRANSFORMS: dict[str, type] = {
     "rotate": Rotate,
     "rotate90": Rotate90,
     "scale": Scale,
+    "subsample_labels": SubsampleLabels,
 }
 
 

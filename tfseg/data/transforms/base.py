@@ -135,7 +135,7 @@ def warp(
     color = tf.constant(fill, tf.float32)
     # Interpolating the difference to the fill keeps the border's half-covered pixels right.
     moved = resample(image - color, "BILINEAR") + color
-    moved = tf.ensure_shape(moved, (*_static(size), image.shape[-1]))
+    moved = tf.ensure_shape(moved, (*static_size(size), image.shape[-1]))
     out = dict(move_points(sample, matrix, size), image=moved)
     for key, interpolation in MAPS.items():
         if key in sample:
@@ -144,9 +144,10 @@ def warp(
             moved = resample(values, interpolation)[..., 0] + float(void)
             if key != "weights":
                 moved = tf.cast(tf.round(moved), sample[key].dtype)
-            out[key] = tf.ensure_shape(moved, _static(size))
+            out[key] = tf.ensure_shape(moved, static_size(size))
     return out
 
 
-def _static(size: tuple[Any, Any]) -> tuple[int | None, ...]:
+def static_size(size: tuple[Any, Any]) -> tuple[int | None, ...]:
+    """The size as static shapes have it: None for a side that is known only in the run."""
     return tuple(side if isinstance(side, int) else None for side in size)

@@ -13,23 +13,26 @@ def _changed(sample: Sample, image: tf.Tensor) -> Sample:
 
 @dataclass(frozen=True)
 class ColorDistortion:
-    """SSD's photometric distortion (Liu et al., SSD, section 2.2; the released data layer).
+    """SSD's photometric distortion (Liu et al., SSD; weiliu89/caffe, util/im_transforms.cpp).
 
-    Brightness, contrast, saturation and hue, each with probability 0.5, contrast before or after
-    the last two, and a permutation of the channels.
+    Brightness, contrast, saturation and hue, each with probability 0.5, contrast as often after
+    the last two as before them, then a permutation of the channels. As in the release, which
+    works on 8 bits, every step rounds and saturates; a hue that is turned below 0, red, stays
+    there, while one above 360 degrees goes on.
 
     Args:
         brightness: the largest shift, of 255.
         contrast: [low, high] factors.
         saturation: [low, high] factors.
-        hue: the largest shift in degrees.
-        swap: probability of permuted channels; the released layer's is 0.
+        hue: the largest shift in degrees; the release's ``hue_delta: 18`` counts OpenCV's 8-bit
+            hues, of 2 degrees each.
+        swap: probability of permuted channels; the released prototxts' is 0.
     """
 
     brightness: float = 32.0
     contrast: tuple[float, float] = (0.5, 1.5)
     saturation: tuple[float, float] = (0.5, 1.5)
-    hue: float = 18.0
+    hue: float = 36.0
     swap: float = 0.0
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
@@ -37,30 +40,32 @@ class ColorDistortion:
         image = tf.cast(sample["image"], tf.float32)
         if image.shape[-1] != 3:
             raise ValueError("color_distortion needs colour images; use gray_value for gray ones")
-        shift = uniform(s[0], -self.brightness, self.brightness)
-        image = _maybe(s[1], image + shift, image)
+        shift = tf.where(chance(s[0], 0.5), uniform(s[1], -self.brightness, self.brightness), 0.0)
+        image = _eight_bits(image + shift)
         early = chance(s[2], 0.5)
         factor = tf.where(chance(s[3], 0.5), uniform(s[4], *self.contrast), 1.0)
-        image = image * tf.where(early, factor, 1.0)
-        image = self._hue_and_saturation(tf.clip_by_value(image, 0.0, 255.0), s[5:9])
-        image = image * tf.where(early, 1.0, factor)
+        image = _eight_bits(image * tf.where(early, factor, 1.0))
+        image = self._hue_and_saturation(image, s[5:9])
+        image = _eight_bits(image * tf.where(early, 1.0, factor))
         if self.swap:
             order = tf.random.experimental.stateless_shuffle(tf.range(3), s[9])
             swapped = tf.gather(image, order, axis=-1)
             image = tf.where(chance(s[10], self.swap), swapped, image)
-        return _changed(sample, image)
+        return dict(sample, image=image)
 
     def _hue_and_saturation(self, image: tf.Tensor, s: list[tf.Tensor]) -> tf.Tensor:
         factor = tf.where(chance(s[0], 0.5), uniform(s[1], *self.saturation), 1.0)
         turn = tf.where(chance(s[2], 0.5), uniform(s[3], -self.hue / 360, self.hue / 360), 0.0)
         hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(image / 255), axis=-1)
-        hue = tf.math.floormod(hue + turn, 1.0)
+        # 8 bits hold hues up to 255 * 2 degrees.
+        hue = tf.math.floormod(tf.clip_by_value(hue + turn, 0.0, 255 / 180), 1.0)
         saturation = tf.clip_by_value(saturation * factor, 0.0, 1.0)
-        return tf.image.hsv_to_rgb(tf.stack([hue, saturation, value], -1)) * 255
+        return _eight_bits(tf.image.hsv_to_rgb(tf.stack([hue, saturation, value], -1)) * 255)
 
 
-def _maybe(seed: tf.Tensor, changed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    return tf.where(chance(seed, 0.5), changed, image)
+def _eight_bits(image: tf.Tensor) -> tf.Tensor:
+    """What OpenCV's convertTo makes of values for an 8-bit image."""
+    return tf.clip_by_value(tf.round(image), 0.0, 255.0)
 
 
 @dataclass(frozen=True)
