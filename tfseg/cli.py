@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, export, models."""
+"""The command line: train, evaluate, predict, export, convert, models."""
 
 import json
 import os
@@ -211,6 +211,46 @@ def export(run: Path, to: Path | None, version: int | None, weights: str) -> Non
         version=version,
     )
     click.echo(f"SavedModel: {path}")
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@click.option("--to", type=click.Choice(["native"]), default="native", show_default=True)
+@click.option("--model", help="The network. Default: that of the released file of this name.")
+@click.option("--num-classes", type=int, help="Default: the released file's or the network's.")
+@click.option(
+    "--set", "options", multiple=True, metavar="OPTION=VALUE", help="An option of the network."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: beside FILE."
+)
+@_says_what_is_wrong
+def convert(
+    file: Path,
+    to: str,
+    model: str | None,
+    num_classes: int | None,
+    options: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Turn FILE, weights of any known format, into tfseg's own .safetensors.
+
+    Everything that the network has must be in the file. docs/weights.md lists the released files
+    whose networks are known by name.
+    """
+    from tfseg import config
+    from tfseg.weights.convert import convert as convert_weights
+
+    network, path = convert_weights(
+        file,
+        out,
+        model=model,
+        num_classes=num_classes,
+        options=config.override({}, list(options)),
+    )
+    spec = network.spec
+    click.echo(f"{spec.name}, {spec.num_classes} classes, {network.count_params():,} values")
+    click.echo(f"{to} weights: {path}")
 
 
 @main.command()
