@@ -7,7 +7,6 @@ what the paper leaves open, and where it differs, is as in the authors' release
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -58,10 +57,11 @@ def edge_boxes(model_path: str | Path, count: int = 2000) -> Proposals:
         edges = edges_of.detectEdges(colored / 255)
         orientation = edges_of.computeOrientation(edges)
         thin = edges_of.edgesNms(edges, orientation)
-        found = ximgproc.createEdgeBoxes(maxBoxes=count).getBoundingBoxes(thin, orientation)
-        boxes, scores = (np.asarray(values, np.float32) for values in found)
-        order = np.argsort(-scores.reshape(-1), kind="stable")
-        x, y, width, height = boxes.reshape(-1, 4)[order].T
+        boxes, scores = ximgproc.createEdgeBoxes(maxBoxes=count).getBoundingBoxes(thin, orientation)
+        if len(boxes) == 0:
+            return np.zeros((0, 4), np.float32)
+        order = np.argsort(-np.ravel(scores), kind="stable")
+        x, y, width, height = np.asarray(boxes, np.float32)[order].T
         return np.stack([x, y, x + width, y + height], axis=1)
 
     return propose
@@ -139,7 +139,8 @@ class ProposalPredictor:
         Raises:
             ValueError: if the image or what ``proposals`` gives has another dtype or shape.
         """
-        return softmax(self.scores(image, progress), axis=-1)
+        probabilities: np.ndarray = softmax(self.scores(image, progress), axis=-1)
+        return probabilities
 
     def scores(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """As calling it, the aggregated scores before the softmax; none is negative."""
@@ -224,16 +225,19 @@ class EDeconvNet:
 
     def __call__(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The class probabilities of one image; see `ProposalPredictor`."""
-        return softmax(self.scores(image, progress), axis=-1)
+        probabilities: np.ndarray = softmax(self.scores(image, progress), axis=-1)
+        return probabilities
 
     def scores(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The products of scores, float32 (H, W, num_classes); none is negative."""
         deconvolved = self._deconvnet.scores(image, progress)
-        return deconvolved * np.maximum(self._fcn_scores(image), 0)
+        product: np.ndarray = deconvolved * np.maximum(self._fcn_scores(image), 0)
+        return product
 
-    def _fcn_scores(self, image: np.ndarray) -> Any:
+    def _fcn_scores(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
         below, right = (max(0, self._canvas - side) for side in (height, width))
         prepared = self._fcn.prepare(image[None])
         prepared = tf.pad(prepared, ((0, 0), (0, below), (0, right), (0, 0)))
-        return self._fcn.forward(prepared).numpy()[0, :height, :width]
+        scores: np.ndarray = self._fcn.forward(prepared).numpy()
+        return scores[0, :height, :width]
