@@ -130,7 +130,7 @@ def evaluate(
         predictor, reader, experiment.metrics, progress=progress, on_prediction=sheet
     )
     click.echo(scores.confusion.table(reader.classes))
-    for name, value in scores.em.items():
+    for name, value in scores.others.items():
         click.echo(f"{name:24s} {value:.6f}")
     facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
     facts["predict"] = experiment.predict.model_dump(mode="json")

@@ -164,13 +164,17 @@ class Predict(_Section):
 
 
 class Metrics(_Section):
-    """Which scores `tfseg evaluate` computes: confusion-matrix scores always, EM ones on demand.
+    """Which scores `tfseg evaluate` computes: confusion-matrix scores always, others on demand.
 
-    ``boundary_class`` is the label of the membrane in EM data.
+    ``boundary_class`` is the label of the membrane in EM data. ``seg`` is the Cell Tracking
+    Challenge's score of the objects that the classes beside 0 form; those of ``seg_min_area``
+    pixels or fewer are dropped.
     """
 
     em: bool = False
     boundary_class: int = Field(0, ge=0)
+    seg: bool = False
+    seg_min_area: int = Field(0, ge=0)
 
 
 class Experiment(_Section):

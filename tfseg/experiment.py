@@ -19,8 +19,9 @@ from tfseg.data.pipeline import training_dataset
 from tfseg.data.sample import Reader, Sample
 from tfseg.data.transforms import make_transforms
 from tfseg.losses import SemanticLoss
-from tfseg.metrics import ConfusionMatrix, EMScores
+from tfseg.metrics import ConfusionMatrix, EMScores, SegScore
 from tfseg.predict import Predictor
+from tfseg.predict.instances import instance_labels
 from tfseg.registry import Preprocessing, suggest
 from tfseg.train import Outcome, Trainer
 from tfseg.train.precision import building_in
@@ -32,7 +33,8 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
     """The reader of the experiment's "train" or "validation" split.
 
     Raises:
-        ConfigError: if the experiment has none, or its classes are not the model's.
+        ConfigError: if the experiment has none, its classes are not the model's, or the
+            validation split lacks what a score needs.
         DataError: what the reader finds wrong on opening.
     """
     section: config.Split | None = getattr(experiment.data, split)
@@ -46,6 +48,8 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
             f"model.num_classes is {outputs}, but data.{split} has "
             f"{len(reader.classes)} classes: {', '.join(reader.classes)}"
         )
+    if split == "validation":
+        _check_metrics(experiment.metrics, reader)
     return reader
 
 
@@ -102,16 +106,16 @@ class Scores:
 
     Attributes:
         confusion: counts of the whole split.
-        em: the electron-microscopy scores, where they were asked for.
+        others: scores that were asked for beside it, by name.
     """
 
     confusion: ConfusionMatrix
-    em: dict[str, float]
+    others: dict[str, float]
 
     def summary(self) -> dict[str, float]:
         """The scores that are one number each."""
         result = self.confusion.result()
-        return {k: v for k, v in result.items() if k != "per_class"} | self.em
+        return {k: v for k, v in result.items() if k != "per_class"} | self.others
 
 
 def _prefetched(reader: Reader) -> Iterator[Sample]:
@@ -141,9 +145,14 @@ def evaluate(
         metrics: which scores.
         progress: show a progress bar.
         on_prediction: called with each sample and its predicted labels, int32 (H, W).
+
+    Raises:
+        ConfigError: if the reader lacks what a score needs.
     """
+    _check_metrics(metrics, reader)
     confusion = ConfusionMatrix(len(reader.classes), reader.ignore_label)
     em = EMScores(metrics.boundary_class, reader.ignore_label) if metrics.em else None
+    seg = SegScore() if metrics.seg else None
     for sample in tqdm(
         _prefetched(reader), total=len(reader), unit="image", disable=not progress, leave=False
     ):
@@ -153,9 +162,21 @@ def evaluate(
         if em is not None:
             inside = 1 - probabilities[..., metrics.boundary_class]
             em.update(sample["mask"], np.clip(inside, 0, 1))
+        if seg is not None:
+            found = instance_labels(labels > 0, min_area=metrics.seg_min_area)
+            seg.update(sample["instances"], found)
         if on_prediction is not None:
             on_prediction(sample, labels)
-    return Scores(confusion, em.result() if em is not None else {})
+    others = {} if em is None else em.result()
+    return Scores(confusion, others if seg is None else others | seg.result())
+
+
+def _check_metrics(metrics: config.Metrics, reader: Reader) -> None:
+    if metrics.seg and "instances" not in reader.keys():  # noqa: SIM118 (not a mapping)
+        raise config.ConfigError(
+            "metrics.seg needs instances, but the reader's samples have only "
+            f"{', '.join(reader.keys())}"
+        )
 
 
 class Pictures:
@@ -329,4 +350,4 @@ def _check_stage(stage: config.Experiment) -> None:
 
 def scores_as_json(scores: Scores, reader: Reader, facts: dict[str, Any]) -> dict[str, Any]:
     """The scores, per class too, with the facts they were computed under."""
-    return {**facts, **scores.confusion.to_dict(reader.classes), **scores.em}
+    return {**facts, **scores.confusion.to_dict(reader.classes), **scores.others}

@@ -42,3 +42,22 @@ def unet_weight_map(instances: np.ndarray, w0: float = 10.0, sigma: float = 5.0)
         second[near] = np.minimum(second[near], further)
     border = w0 * np.exp(-((nearest + second) ** 2) / (2 * sigma**2))
     return np.where(foreground, weights, weights + border).astype(np.float32)
+
+
+def separated(instances: np.ndarray) -> np.ndarray:
+    """The cells without the pixels at which two of them touch, by a side or a corner.
+
+    Section 3 of the U-Net paper introduces such borders "using morphological operations", which
+    it does not name: here each of two cells gives up one pixel. What is left of them is not
+    connected, by corners either.
+
+    Args:
+        instances: int32 (H, W), 0 background, one id a cell.
+
+    Returns:
+        int32 (H, W), 0 on background and borders.
+    """
+    cells = instances > 0
+    largest = ndimage.maximum_filter(instances, 3)
+    smallest = ndimage.minimum_filter(np.where(cells, instances, np.iinfo(np.int32).max), 3)
+    return np.where(cells & (smallest == largest), instances, 0).astype(np.int32)

@@ -1,6 +1,7 @@
-"""Scores: confusion-matrix scores of semantic segmentation, and those of EM segmentation."""
+"""Scores: confusion-matrix scores of semantic segmentation, of EM segmentation, of objects."""
 
 from tfseg.metrics.confusion import ConfusionMatrix
 from tfseg.metrics.em import EMScores
+from tfseg.metrics.seg import SegScore
 
-__all__ = ["ConfusionMatrix", "EMScores"]
+__all__ = ["ConfusionMatrix", "EMScores", "SegScore"]

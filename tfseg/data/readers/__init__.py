@@ -3,6 +3,7 @@
 from tfseg.data.readers import (
     ade20k,
     camvid,
+    cell_tracking,
     cityscapes,
     cocostuff,
     folder,
@@ -17,6 +18,7 @@ __all__ = [
     "BaseReader",
     "ade20k",
     "camvid",
+    "cell_tracking",
     "cityscapes",
     "cocostuff",
     "folder",
