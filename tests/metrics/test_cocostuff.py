@@ -97,6 +97,6 @@ def test_released_sample(shared):
         assert found[f"{prefix}_frequency_weighted_iou"] == pytest.approx(weighted)
         assert found[f"{prefix}_mean_accuracy"] == pytest.approx(accuracy.mean())
         assert found[f"{prefix}_pixel_accuracy"] == pytest.approx((a == b).mean())
-    # what cocostuffeval.py itself prints for these files
+    # what the steps of cocostuffeval.py give for these files, done apart from this package
     printed = [0.2409, 0.4830, 0.2978, 0.5450, 0.4468, 0.6636, 0.6044, 0.7486]
     assert [round(value, 4) for value in found.values()] == printed
