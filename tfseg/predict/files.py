@@ -9,12 +9,12 @@ from tqdm import tqdm
 
 from tfseg.data.io import read_image, write_label_png
 from tfseg.data.sample import DataError
-from tfseg.predict.predictor import Predictor
+from tfseg.predict.predictor import ImagePredictor
 from tfseg.visualize import legend, overlay, palette
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: ImagePredictor,
     paths: Sequence[str | Path],
     out_dir: str | Path,
     *,

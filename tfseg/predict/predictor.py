@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Protocol
 
 import keras
 import numpy as np
@@ -16,6 +17,17 @@ from tfseg.registry import Preprocessing, suggest
 MODES = ("whole", "sliding", "overlap_tile")
 #: called with the windows done and the windows that the image has in all
 Progress = Callable[[int, int], None]
+
+
+class ImagePredictor(Protocol):
+    """What predicts images: a `Predictor`, or what is called like one."""
+
+    network: WholeImage
+    num_classes: int
+
+    def __call__(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """The class probabilities of one image; see `Predictor.__call__`."""
+        ...
 
 
 class Predictor:
