@@ -171,8 +171,8 @@ class ProposalPredictor:
         if (boxes[:, 2:] <= boxes[:, :2]).any():
             raise ValueError("proposals must have x1 < x2 and y1 < y2; are they x y width height?")
         windows = context_windows(boxes, self._context)
-        large = windows[:, 2] - windows[:, 0] >= self._min_side
-        return windows[large][: self._max_proposals]
+        large: np.ndarray = windows[windows[:, 2] - windows[:, 0] >= self._min_side]
+        return large[: self._max_proposals]
 
 
 def _aggregate(canvas: np.ndarray, window: np.ndarray, scores: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from tfseg.data.readers import (
     sbd,
     shapes,
     voc,
+    voc_objects,
 )
 from tfseg.data.readers.base import BaseReader, list_readers, open_reader, register_reader
 
@@ -29,4 +30,5 @@ __all__ = [
     "sbd",
     "shapes",
     "voc",
+    "voc_objects",
 ]
