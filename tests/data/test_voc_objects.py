@@ -98,7 +98,7 @@ def test_proposals(root, tmp_path):
 
 def test_proposals_that_are_wrong(root, tmp_path):
     path = tmp_path / "boxes.npz"
-    with pytest.raises(DataError, match="no .npz file"):
+    with pytest.raises(DataError, match=r"no \.npz file"):
         open_reader("voc_proposals", root=root, proposals=path)
     np.savez(path, a=np.zeros((3, 4)))
     with pytest.raises(DataError, match="1 images have no proposals: b"):
@@ -110,14 +110,14 @@ def test_proposals_that_are_wrong(root, tmp_path):
     with pytest.raises(DataError, match="no proposal covers an object"):
         open_reader("voc_proposals", root=root, proposals=path)
     path.write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(DataError, match="no .npz file"):
+    with pytest.raises(DataError, match=r"no \.npz file"):
         open_reader("voc_proposals", root=root, proposals=path)
 
 
 def test_masks_that_are_wrong(root):
     objects = root / "SegmentationObject"
     (objects / "b.png").rename(objects / "c.png")
-    with pytest.raises(DataError, match="1 object masks are missing: .*b.png"):
+    with pytest.raises(DataError, match=r"1 object masks are missing: .*b\.png"):
         open_reader("voc_objects", root=root)
     _save(objects / "b.png", np.zeros((40, 61)))
     with pytest.raises(DataError, match=r"40 rows x 60 columns, but .* 40 x 61"):

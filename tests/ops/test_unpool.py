@@ -16,7 +16,7 @@ def _numpy(tensor):
 
 def _caffe(values, pooled):
     """Caffe's pooling mask and unpooling: (values at their places, maxima)."""
-    batch, height, width, channels = pooled.shape
+    height, width = pooled.shape[1:3]
     out, maxima = np.zeros_like(pooled), np.zeros_like(values)
     for b, i, j, c in np.ndindex(values.shape):
         best, place = -np.inf, None

@@ -166,30 +166,30 @@ def test_ensemble_pads_after_preprocessing(model):
 
 def test_ensemble_of_other_classes(model):
     deconvnet = ProposalPredictor(model, CAFFE_BGR_MEAN, lambda _: [])
-    with pytest.raises(ValueError, match="4 classes, .* 2"):
+    with pytest.raises(ValueError, match=r"4 classes, .* 2"):
         EDeconvNet(deconvnet, _model(np.zeros((3, 2)), np.ones(2)), CAFFE_BGR_MEAN)
 
 
 class _Detector:
     """Stands in for OpenCV's: edges are the mean of the channels."""
 
-    def detectEdges(self, image):  # noqa: N802 (OpenCV's name)
+    def detectEdges(self, image):
         assert image.dtype == np.float32
         assert image.shape[2] == 3
         assert 0.9 < image.max() <= 1
         return image.mean(-1)
 
-    def computeOrientation(self, edges):  # noqa: N802
+    def computeOrientation(self, edges):
         return edges * 0 + 2
 
-    def edgesNms(self, edges, orientation):  # noqa: N802
+    def edgesNms(self, edges, orientation):
         return edges * orientation
 
 
 class _Boxes:
     found = ((), None)
 
-    def getBoundingBoxes(self, edges, orientation):  # noqa: N802
+    def getBoundingBoxes(self, edges, orientation):
         assert edges.max() > 1.8
         return self.found
 
@@ -198,7 +198,7 @@ class _Boxes:
 def opencv(monkeypatch):
     cv2, ximgproc = ModuleType("cv2"), ModuleType("cv2.ximgproc")
     ximgproc.createStructuredEdgeDetection = lambda path: _Detector()
-    ximgproc.createEdgeBoxes = lambda maxBoxes: _Boxes()  # noqa: N803
+    ximgproc.createEdgeBoxes = lambda maxBoxes: _Boxes()
     cv2.ximgproc = ximgproc
     monkeypatch.setitem(sys.modules, "cv2", cv2)
     monkeypatch.setitem(sys.modules, "cv2.ximgproc", ximgproc)
