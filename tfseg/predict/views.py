@@ -111,6 +111,30 @@ def mirror(index: np.ndarray, size: int) -> np.ndarray:
     return np.where(folded < size, folded, period - folded)
 
 
+def interpolate_cells(values: np.ndarray, stride: int, size: tuple[int, int]) -> np.ndarray:
+    """Cells between which pixels are interpolated: cell i is pixel ``stride`` i's value.
+
+    Dilation's util.interp_map, which reads beyond the last cell where pixels lie behind it; here
+    they have its value.
+
+    Args:
+        values: float32 (h, w, C).
+        stride: pixels to a cell.
+        size: (height, width) wanted, at most ``stride`` times the cells.
+
+    Returns:
+        float32 (height, width, C).
+    """
+    for axis, pixels in enumerate(size):
+        place = np.arange(pixels)
+        near = place // stride
+        far = np.minimum(near + 1, values.shape[axis] - 1)
+        share = (place % stride / stride).astype(np.float32)
+        share = share.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+        values = values.take(near, axis) * (1 - share) + values.take(far, axis) * share
+    return values
+
+
 def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """The items in lists of ``size``; the last may be shorter."""
     iterator = iter(items)
