@@ -131,6 +131,25 @@ def test_mirror_pad_by_hand():
     np.testing.assert_array_equal(out["boxes"][0], [LEFT + 8, TOP + 8, RIGHT + 8, BOTTOM + 8])
 
 
+def test_mirror_pad_beyond_the_image_size():
+    out = _apply({"mirror_pad": {"margin": 97}})
+    expected = np.pad(_sample()["mask"].numpy(), 97, mode="reflect")
+    np.testing.assert_array_equal(out["mask"], expected)
+
+
+def test_mirror_pad_up_to_a_size_labels_the_image_alone():
+    """40 x 60 pixels become 46 x 66, and then 50 x 66: what 50 adds mirrors the margin again."""
+    sample = {k: v.numpy() for k, v in _sample().items()}
+    out = _apply({"mirror_pad": {"margin": 3, "size": [50, 10], "ignore_label": 77}})
+    image = np.pad(sample["image"], ((3, 3), (3, 3), (0, 0)), mode="reflect")
+    image = np.pad(image, ((0, 4), (0, 0), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(out["image"], image)
+    for key, void in (("mask", 77), ("weights", 0)):
+        expected = np.full((50, 66), void, sample[key].dtype)
+        expected[3:43, 3:63] = sample[key]
+        np.testing.assert_array_equal(out[key], expected)
+
+
 def test_crop_labels_cuts_labels_only():
     out = _apply({"crop_labels": {"margin": 4}}, points=False)
     assert out["image"].shape == (40, 60, 3)
@@ -364,6 +383,7 @@ def test_the_seed_alone_decides(name):
         ({"scale": {"range": [2, 0.5]}}, "range must be .low, high."),
         ({"flip": {"probability": 2}}, "probability must lie in 0..1"),
         ({"mirror_pad": {"margin": 0}}, "margin must be positive"),
+        ({"mirror_pad": {"margin": 1, "size": [0, 9]}}, "size must be .height, width. in pixels"),
         ({"crop_fraction": {"range": [0.9, 1.1], "max_size": [8, 8]}}, "range must not exceed 1"),
         ({"crop_fraction": {"range": [0.9, 1.0]}}, "crop_fraction max_size: Field required"),
         ({"subsample_labels": {"stride": 1}}, "stride must be at least 2"),

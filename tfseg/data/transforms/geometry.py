@@ -297,18 +297,48 @@ class MirrorPad:
     """Continues the image beyond its border by its mirror image, the edge not repeated.
 
     Args:
-        margin: pixels on each side.
+        margin: pixels on each side, more than the image has if need be.
+        size: None, or [height, width] that is reached at least, below and to the right, by
+            mirroring what has its margins once more. Labels outside the image are then
+            ``ignore_label``, and weights 0, as the dilation networks' data layer has them.
+        ignore_label: see ``size``.
     """
 
     margin: int
+    size: tuple[int, int] | None = None
+    ignore_label: int = 255
 
     def __post_init__(self) -> None:
         _check_margin(self.margin)
+        if self.size is not None:
+            _check_size("size", self.size)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        side = [self.margin, self.margin]
-        out = map_pixels(sample, lambda x: tf.pad(x, [side, side, [0, 0]], "REFLECT"))
+        rows, columns = (self._places(side, axis) for axis, side in enumerate(size_of(sample)))
+        out = map_pixels(sample, lambda x: tf.gather(tf.gather(x, rows), columns, axis=1))
+        if self.size is not None:
+            for key, void in (("mask", self.ignore_label), ("weights", 0)):
+                if key in out:
+                    out[key] = self._only_inside(sample[key], out[key], void)
         return _shifted(out, self.margin, self.margin, size_of(out))
+
+    def _places(self, side: Any, axis: int) -> tf.Tensor:
+        """The pixels of a side that the new side is made of."""
+        padded = side + 2 * self.margin
+        wanted = padded if self.size is None else tf.maximum(padded, self.size[axis])
+        return _mirrored(_mirrored(tf.range(wanted), padded) - self.margin, side)
+
+    def _only_inside(self, old: tf.Tensor, new: tf.Tensor, void: int) -> tf.Tensor:
+        far = tf.shape(new) - tf.shape(old) - self.margin
+        paddings = tf.stack([tf.fill([2], self.margin), far], axis=1)
+        return tf.pad(old, paddings, constant_values=tf.cast(void, old.dtype))
+
+
+def _mirrored(index: tf.Tensor, size: Any) -> tf.Tensor:
+    """Where places in front of and behind 0 .. size - 1 fall when it is mirrored, any distance."""
+    period = tf.maximum(2 * (size - 1), 1)
+    folded = tf.abs(index) % period
+    return tf.where(folded < size, folded, period - folded)
 
 
 @dataclass(frozen=True)
