@@ -16,6 +16,7 @@ FAST = (
 SLOW = (
     "caffe__dilation10_cityscapes",
     "caffe__dilation8_pascal_voc",
+    "caffe__deconvnet",
     "caffe__deeplab_vgg128_noup",
     "caffe__pspnet101_VOC2012_473",
     "caffe__pspnet50_ADE20K_473",

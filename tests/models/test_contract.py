@@ -11,6 +11,7 @@ from tfseg import registry
 #: trainable parameters at the published number of classes
 PARAMETERS = {
     "alexnet": 61_100_840,
+    "deconvnet_vgg16": 251_805_653,
     "deeplab_aspp_resnet101": 43_943_188,
     "deeplab_aspp_vgg16": 37_877_652,
     "deeplab_largefov_vgg16": 20_505_429,
@@ -57,6 +58,7 @@ SMALL = ("mobilenet_v2", "psp_mobilenet_v2", "unet")
 EACH = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in PARAMETERS]
 #: networks without a size rule of their own take any size
 VALID_SIZES = {
+    "deconvnet_vgg16": (225, 257),
     "dilated10_vgg16": (388, 404),
     "dilated7_vgg16": (388, 404),
     "dilated8_large_vgg16": (388, 404),
@@ -67,6 +69,7 @@ VALID_SIZES = {
 }
 #: what networks with a size rule make of those sizes
 OUTPUT_SIZES = {
+    "deconvnet_vgg16": (225, 257),
     "dilated10_vgg16": (16, 32),
     "dilated7_vgg16": (2, 4),
     "dilated8_large_vgg16": (2, 4),
