@@ -5,14 +5,16 @@ what the paper leaves open, and where it differs, is as in the authors' release
 (inference/generate_EDeconvNet_CRF_results.m, preprocess_image_bb.m, cache_FCN8s_results.m).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from scipy.special import softmax
+from tqdm import tqdm
 
+from tfseg.data.io import read_image
 from tfseg.data.windows import context_windows, cut_window, inner
 from tfseg.predict import views
 from tfseg.predict.graph import WholeImage
@@ -65,6 +67,25 @@ def edge_boxes(model_path: str | Path, count: int = 2000) -> Proposals:
         return np.stack([x, y, x + width, y + height], axis=1)
 
     return propose
+
+
+def save_proposals(
+    images: Sequence[str | Path], proposals: Proposals, path: str | Path, *, progress: bool = True
+) -> None:
+    """Writes the proposals of image files into one .npz file, for the reader "voc_proposals".
+
+    Args:
+        images: image files.
+        proposals: gives an image's boxes.
+        path: of the file; each image's float32 (N, 4) boxes are called by its name without suffix.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
+    bar = tqdm([Path(image) for image in images], unit="image", disable=not progress)
+    boxes = {p.stem: np.asarray(proposals(read_image(p)), np.float32).reshape(-1, 4) for p in bar}
+    np.savez_compressed(path, **boxes)
 
 
 class ProposalPredictor:
