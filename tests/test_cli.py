@@ -79,6 +79,25 @@ def test_evaluate(run):
     assert not (run / "evaluation-train.png").exists()
 
 
+def test_rare_labels_are_boosted(run, tmp_path):
+    Image.fromarray(np.zeros((30, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    boost = ("--set", "predict.label_boost=1.0")
+    _run("evaluate", run, *boost, "--pictures", 0, "--no-progress")
+    counted = json.loads((run / "label_pixels.json").read_text())
+    assert sum(counted["pixels"].values()) == 8 * 32 * 32
+    scores = json.loads((run / "evaluation-validation.json").read_text())
+    assert scores["predict"]["label_boost"] == 1.0
+    maps = []
+    for name, options in {"plain": (), "boosted": boost}.items():
+        _run("predict", run, tmp_path / "a.png", "--out", tmp_path / name, "--probabilities",
+             *options)  # fmt: skip
+        maps.append(np.load(tmp_path / name / "probabilities/a.npz")["probabilities"])
+    pixels = np.array(list(counted["pixels"].values()))
+    expected = maps[0].astype(float) / (pixels / pixels.sum())
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(maps[1], expected, atol=2e-3)
+
+
 def test_predict_files_and_folders(run, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "in").mkdir()

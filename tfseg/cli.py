@@ -98,6 +98,17 @@ def _load_run(run: Path, assignments: tuple[str, ...], weights: str) -> tuple[An
     return experiment, experiments.build_model(experiment, path)
 
 
+def _predictor(run: Path, experiment: Any, model: Any, progress: bool) -> Any:
+    """What the run's config says, with the counts of labels that it may need."""
+    from tfseg import experiment as experiments
+    from tfseg import runs
+
+    pixels = None
+    if experiment.predict.label_boost > 0:
+        pixels = runs.label_pixels(run, experiment, progress=progress)
+    return experiments.make_predictor(model, experiment.predict, pixels)
+
+
 @main.command()
 @click.argument("run", type=_FOLDER)
 @_WEIGHTS
@@ -121,20 +132,21 @@ def evaluate(
     experiment, model = _load_run(run, assignments, weights)
     from PIL import Image
 
+    from tfseg import evaluation
     from tfseg import experiment as experiments
 
     reader = experiments.open_split(experiment, split)
-    predictor = experiments.make_predictor(model, experiment.predict)
-    sheet = experiments.Pictures(reader, pictures)
-    scores = experiments.evaluate(
+    predictor = _predictor(run, experiment, model, progress)
+    sheet = evaluation.Pictures(reader, pictures)
+    scores = evaluation.evaluate(
         predictor, reader, experiment.metrics, progress=progress, on_prediction=sheet
     )
     click.echo(scores.confusion.table(reader.classes))
     for name, value in scores.others.items():
-        click.echo(f"{name:24s} {value:.6f}")
+        click.echo(f"{name:38s} {value:.6f}")
     facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
     facts["predict"] = experiment.predict.model_dump(mode="json")
-    found = experiments.scores_as_json(scores, reader, facts)
+    found = evaluation.scores_as_json(scores, reader, facts)
     path = run / f"evaluation-{split}.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     click.echo(f"scores: {path}")
@@ -172,13 +184,12 @@ def predict(
     for path in images:
         files += image_files(path).values() if path.is_dir() else [path]
     experiment, model = _load_run(run, assignments, weights)
-    from tfseg import experiment as experiments
     from tfseg import runs
     from tfseg.predict import predict_files
 
     known = runs.labels(run)
     written = predict_files(
-        experiments.make_predictor(model, experiment.predict),
+        _predictor(run, experiment, model, progress),
         files,
         out,
         classes=known.names,

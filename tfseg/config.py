@@ -124,6 +124,8 @@ class Train(_Section):
     """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch.
 
     ``frozen``: shell patterns of the names of layers that do not train.
+    ``batch_statistics``: after the last step those of the batch norms in the last weights are
+    measured anew, over so many batches.
     """
 
     steps: int = Field(gt=0)
@@ -138,9 +140,52 @@ class Train(_Section):
     log_every: int = Field(20, gt=0)
     best_metric: str = "mean_iou"
     frozen: list[str] = []
+    batch_statistics: int | None = Field(None, gt=0)
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+
+
+class CRF(_Section):
+    """The dense CRF behind a prediction; see `tfseg.predict.DenseCRF` for the parameters.
+
+    ``preset`` names a publication's; values given beside it replace its own.
+    """
+
+    preset: str | None = None
+    gaussian_sigma: float | None = Field(None, gt=0)
+    gaussian_weight: float | None = Field(None, ge=0)
+    bilateral_sigma_xy: float | None = Field(None, gt=0)
+    bilateral_sigma_rgb: float | None = Field(None, gt=0)
+    bilateral_weight: float | None = Field(None, ge=0)
+    iterations: int | None = Field(None, gt=0)
+    compatibility: list[list[float]] | None = None
+    normalization: Literal["symmetric", "after"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_alone(cls, value: Any) -> Any:
+        return {"preset": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        kernels = ("gaussian_", "bilateral_")
+        needed = [key for key in type(self).model_fields if key.startswith(kernels)]
+        missing = [key for key in needed if getattr(self, key) is None]
+        if self.preset is None and missing:
+            raise ValueError(f"crf needs a preset or {', '.join(missing)}")
+        return self
+
+
+class Proposals(_Section):
+    """DeconvNet's prediction on object proposals; see `tfseg.predict.proposals`.
+
+    ``edge_boxes`` is the file of OpenCV's structured edge detection model.
+    """
+
+    edge_boxes: Path
+    max_proposals: int = Field(50, gt=0)
+    min_side: int = Field(112, gt=0)
 
 
 class Predict(_Section):
@@ -149,6 +194,11 @@ class Predict(_Section):
     ``crop_size`` is (height, width) of a sliding window; ``stride_rate`` is its step as a
     fraction of the crop. ``tile_size`` is the (height, width) of the *output* of an overlap tile.
     ``freeze`` makes weights constants: faster for many images on a CPU; validation ignores it.
+    ``mirror_margin`` continues the image by so many mirrored pixels on each side for a prediction
+    that is then cut.
+    ``proposals`` predicts on object proposals instead of the whole image.
+    ``label_boost`` is the factor of -log p(label), which raises rare labels; p is counted from
+    the training labels. ``crf`` refines the probabilities. Validation leaves out both.
     """
 
     mode: Literal["whole", "sliding", "overlap_tile"] = "whole"
@@ -159,8 +209,21 @@ class Predict(_Section):
     crop_size: tuple[int, int] | None = None
     stride_rate: float = Field(2 / 3, gt=0, le=1)
     tile_size: tuple[int, int] | None = None
+    mirror_margin: int = Field(0, ge=0)
     batch_size: int = Field(1, gt=0)
     freeze: bool = False
+    proposals: Proposals | None = None
+    label_boost: float = Field(0.0, ge=0, le=1)
+    crf: CRF | None = None
+
+    @model_validator(mode="after")
+    def _proposals_alone(self) -> Self:
+        taken = {"proposals", "batch_size", "freeze", "label_boost", "crf"}
+        fields = type(self).model_fields.items()
+        others = [k for k, f in fields if k not in taken and getattr(self, k) != f.default]
+        if self.proposals is not None and others:
+            raise ValueError(f"proposals cannot be combined with {', '.join(others)}")
+        return self
 
 
 class Metrics(_Section):
@@ -168,13 +231,14 @@ class Metrics(_Section):
 
     ``boundary_class`` is the label of the membrane in EM data. ``seg`` is the Cell Tracking
     Challenge's score of the objects that the classes beside 0 form; those of ``seg_min_area``
-    pixels or fewer are dropped.
+    pixels or fewer are dropped. ``cocostuff`` is the eight scores of COCO's stuff challenge.
     """
 
     em: bool = False
     boundary_class: int = Field(0, ge=0)
     seg: bool = False
     seg_min_area: int = Field(0, ge=0)
+    cocostuff: bool = False
 
 
 class Experiment(_Section):

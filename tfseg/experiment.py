@@ -1,31 +1,30 @@
 """From an experiment file to readers, model, training and scores."""
 
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 import tfseg
 from tfseg import config, runs
 from tfseg.data import open_reader
 from tfseg.data.pipeline import training_dataset
-from tfseg.data.sample import Reader, Sample
+from tfseg.data.sample import Reader
 from tfseg.data.transforms import make_transforms
+from tfseg.evaluation import Pictures, check_metrics, evaluate
 from tfseg.losses import SemanticLoss
-from tfseg.metrics import ConfusionMatrix, EMScores, SegScore
-from tfseg.predict import Predictor
-from tfseg.predict.instances import instance_labels
+from tfseg.predict import DenseCRF, ImagePredictor, Predictor, RefinedPredictor
+from tfseg.predict.boost import BoostedPredictor
+from tfseg.predict.mirror import MirroredPredictor
+from tfseg.predict.proposals import ProposalPredictor, edge_boxes
 from tfseg.registry import Preprocessing, suggest
 from tfseg.train import Outcome, Trainer
+from tfseg.train.batch_statistics import estimate_batch_statistics
+from tfseg.train.checkpoints import save_weights
 from tfseg.train.precision import building_in
-from tfseg.visualize import contact_sheet, overlay, palette
 from tfseg.weights import load_weights
 
 
@@ -49,7 +48,7 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
             f"{len(reader.classes)} classes: {', '.join(reader.classes)}"
         )
     if split == "validation":
-        _check_metrics(experiment.metrics, reader)
+        check_metrics(experiment.metrics, reader)
     return reader
 
 
@@ -95,119 +94,48 @@ def freeze_layers(model: keras.Model, patterns: Sequence[str]) -> None:
             layer.trainable = False
 
 
-def make_predictor(model: keras.Model, section: config.Predict) -> Predictor:
-    """The predictor that the config's predict section describes."""
-    return Predictor(model, model.spec.preprocessing, **section.model_dump())
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What `evaluate` found.
-
-    Attributes:
-        confusion: counts of the whole split.
-        others: scores that were asked for beside it, by name.
-    """
-
-    confusion: ConfusionMatrix
-    others: dict[str, float]
-
-    def summary(self) -> dict[str, float]:
-        """The scores that are one number each."""
-        result = self.confusion.result()
-        return {k: v for k, v in result.items() if k != "per_class"} | self.others
-
-
-def _prefetched(reader: Reader) -> Iterator[Sample]:
-    """The samples in order, each read while the one before it is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(reader.__getitem__, 0)
-        for index in range(len(reader)):
-            sample = ahead.result()
-            if index + 1 < len(reader):
-                ahead = pool.submit(reader.__getitem__, index + 1)
-            yield sample
-
-
-def evaluate(
-    predictor: Predictor,
-    reader: Reader,
-    metrics: config.Metrics,
-    *,
-    progress: bool = True,
-    on_prediction: Callable[[Sample, np.ndarray], None] | None = None,
-) -> Scores:
-    """Scores predictions at the images' original resolution.
+def make_predictor(
+    model: keras.Model, section: config.Predict, label_pixels: np.ndarray | None = None
+) -> ImagePredictor:
+    """The predictor that the config's predict section describes.
 
     Args:
-        predictor: what predicts.
-        reader: the labelled images.
-        metrics: which scores.
-        progress: show a progress bar.
-        on_prediction: called with each sample and its predicted labels, int32 (H, W).
+        model: the network.
+        section: the config's.
+        label_pixels: pixels of each class in the training labels, for the boost of rare labels;
+            see `runs.label_pixels`.
 
     Raises:
-        ConfigError: if the reader lacks what a score needs.
+        ValueError: options that do not fit the model, or a boost without pixel counts.
     """
-    _check_metrics(metrics, reader)
-    confusion = ConfusionMatrix(len(reader.classes), reader.ignore_label)
-    em = EMScores(metrics.boundary_class, reader.ignore_label) if metrics.em else None
-    seg = SegScore() if metrics.seg else None
-    for sample in tqdm(
-        _prefetched(reader), total=len(reader), unit="image", disable=not progress, leave=False
-    ):
-        probabilities = predictor(sample["image"])
-        labels = probabilities.argmax(-1).astype(np.int32)
-        confusion.update(sample["mask"], labels)
-        if em is not None:
-            inside = 1 - probabilities[..., metrics.boundary_class]
-            em.update(sample["mask"], np.clip(inside, 0, 1))
-        if seg is not None:
-            found = instance_labels(labels > 0, min_area=metrics.seg_min_area)
-            seg.update(sample["instances"], found)
-        if on_prediction is not None:
-            on_prediction(sample, labels)
-    others = {} if em is None else em.result()
-    return Scores(confusion, others if seg is None else others | seg.result())
+    predictor = _plain_predictor(model, section)
+    if section.label_boost > 0:
+        if label_pixels is None:
+            raise ValueError("predict.label_boost needs the pixel counts of the training labels")
+        predictor = BoostedPredictor(predictor, label_pixels, section.label_boost)
+    if section.crf is None:
+        return predictor
+    values = section.crf.model_dump(exclude={"preset"}, exclude_none=True)
+    preset = section.crf.preset
+    crf = DenseCRF(**values) if preset is None else DenseCRF.preset(preset, **values)
+    return RefinedPredictor(predictor, crf)
 
 
-def _check_metrics(metrics: config.Metrics, reader: Reader) -> None:
-    if metrics.seg and "instances" not in reader.keys():  # noqa: SIM118 (not a mapping)
-        raise config.ConfigError(
-            "metrics.seg needs instances, but the reader's samples have only "
-            f"{', '.join(reader.keys())}"
-        )
-
-
-class Pictures:
-    """Collects (image, ground truth, prediction) rows of images spread over a split."""
-
-    def __init__(self, reader: Reader, count: int):
-        wanted = np.linspace(0, len(reader) - 1, min(count, len(reader))).round()
-        self.wanted = {int(index) for index in wanted}
-        self._seen, self._ignore = 0, reader.ignore_label
-        colors = reader.colors
-        self._colors = palette(len(reader.classes)) if colors is None else colors
-        self._classes = reader.classes
-        self._rows: list[list[np.ndarray]] = []
-
-    def __call__(self, sample: Sample, labels: np.ndarray) -> None:
-        """Takes the next image's prediction; those not wanted are left out."""
-        if self._seen in self.wanted:
-            self.add(sample, labels)
-        self._seen += 1
-
-    def add(self, sample: Sample, labels: np.ndarray) -> None:
-        """Takes this prediction."""
-        image = sample["image"]
-        truth = overlay(image, sample["mask"], self._colors, ignore_label=self._ignore)
-        predicted = overlay(image, labels, self._colors, ignore_label=self._ignore)
-        self._rows.append([image, truth, predicted])
-
-    def sheet(self) -> np.ndarray:
-        """All rows as one uint8 (H, W, 3) picture with captions and legend."""
-        captions = ("image", "ground truth", "prediction")
-        return contact_sheet(self._rows, captions, classes=self._classes, colors=self._colors)
+def _plain_predictor(model: keras.Model, section: config.Predict) -> ImagePredictor:
+    preprocessing, found = model.spec.preprocessing, section.proposals
+    if found is None:
+        options = section.model_dump(exclude={"proposals", "label_boost", "crf", "mirror_margin"})
+        predictor = Predictor(model, preprocessing, **options)
+        margin = section.mirror_margin
+        return MirroredPredictor(predictor, margin) if margin else predictor
+    return ProposalPredictor(
+        model,
+        preprocessing,
+        edge_boxes(found.edge_boxes),
+        **found.model_dump(exclude={"edge_boxes"}),
+        batch_size=section.batch_size,
+        freeze=section.freeze,
+    )
 
 
 def make_dataset(
@@ -261,8 +189,9 @@ def train(
     preprocessing = probe.spec.preprocessing
     make_dataset(experiment, reader, preprocessing, run_dir)
     # In training a predictor must follow the weights.
-    live = experiment.predict.model_copy(update={"freeze": False})
+    live = experiment.predict.model_copy(update={"freeze": False, "label_boost": 0.0})
     make_predictor(probe, live)
+    live = live.model_copy(update={"crf": None})
     del probe
 
     def dataset(start_step: int) -> tf.data.Dataset:
@@ -293,7 +222,23 @@ def train(
         resume=resume,
     )
     runs.save(run_dir, experiment, reader)
-    return trainer.run()
+    outcome = trainer.run()
+    if experiment.train.batch_statistics is not None and outcome.interrupted is None:
+        del trainer
+        measure_batch_statistics(experiment, run_dir, dataset(outcome.step))
+    return outcome
+
+
+def measure_batch_statistics(
+    experiment: config.Experiment, run_dir: Path, dataset: tf.data.Dataset
+) -> None:
+    """Puts batch statistics of the data set into a run's last weights, as the config says."""
+    steps, path = experiment.train.batch_statistics, run_dir / "last.weights.h5"
+    assert steps is not None
+    model = build_model(experiment, path)
+    freeze_layers(model, experiment.train.frozen)
+    estimate_batch_statistics(model, (batch["image"] for batch in dataset), steps)
+    save_weights(model, path)
 
 
 def train_stages(
@@ -345,9 +290,5 @@ def _check_stage(stage: config.Experiment) -> None:
     bare = stage.model_copy(update={"model": stage.model.model_copy(update=without)})
     model = build_model(bare)
     make_dataset(stage, reader, model.spec.preprocessing, Path())
-    make_predictor(model, stage.predict.model_copy(update={"freeze": False}))
-
-
-def scores_as_json(scores: Scores, reader: Reader, facts: dict[str, Any]) -> dict[str, Any]:
-    """The scores, per class too, with the facts they were computed under."""
-    return {**facts, **scores.confusion.to_dict(reader.classes), **scores.others}
+    live = stage.predict.model_copy(update={"freeze": False, "label_boost": 0.0})
+    make_predictor(model, live)

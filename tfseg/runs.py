@@ -4,6 +4,7 @@ config.yaml         the resolved experiment
 environment.json    git revision, versions, seed, command, class names and colours
 log.csv, events.*   scalars of training and validation
 checkpoints/        full state, to resume from
+label_pixels.json   pixels of each class in the training labels, once a boost has needed them
 best.weights.h5     the weights that validated best; last.weights.h5, the final ones
 """
 
@@ -19,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from tfseg import config
+from tfseg.data import open_reader
+from tfseg.data.label_counts import count_labels
 from tfseg.data.sample import Reader
 
 
@@ -80,6 +83,38 @@ def labels(run_dir: Path) -> Labels:
     facts = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     colors = facts["colors"]
     return Labels(tuple(facts["classes"]), None if colors is None else np.array(colors, np.uint8))
+
+
+def label_pixels(
+    run_dir: Path, experiment: config.Experiment, *, progress: bool = True
+) -> np.ndarray:
+    """How many pixels of the training labels each class has.
+
+    They are counted once and kept in the run folder, as long as the training data stay the same.
+
+    Args:
+        run_dir: the run's folder.
+        experiment: whose training data they are.
+        progress: show a progress bar while counting.
+
+    Returns:
+        int64 (num_classes,).
+
+    Raises:
+        DataError: what the reader finds wrong.
+    """
+    path = run_dir / "label_pixels.json"
+    data = experiment.data.model_dump(mode="json", include={"train", "ignore_label"})
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["data"] == data:
+            return np.array(list(kept["pixels"].values()), np.int64)
+    train = experiment.data.train
+    reader = open_reader(train.reader, experiment.data.ignore_label, **train.options)
+    pixels = count_labels(reader, progress=progress)
+    counted = {"data": data, "pixels": dict(zip(reader.classes, pixels.tolist(), strict=True))}
+    path.write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
+    return pixels
 
 
 def weights(run_dir: Path, which: str = "best") -> Path:

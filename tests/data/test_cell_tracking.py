@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfseg import config, experiment
+from tfseg import config, evaluation, experiment
 from tfseg.data import DataError, open_reader
 from tfseg.data.border_weights import unet_weight_map
 
@@ -97,9 +97,9 @@ def test_evaluation_reports_seg(root):
     expected = (2 * 15 / 16 + 1) / 3
     for min_area in (0, 1):
         metrics = config.Metrics(seg=True, seg_min_area=min_area)
-        scores = experiment.evaluate(predictor, reader, metrics, progress=False)
+        scores = evaluation.evaluate(predictor, reader, metrics, progress=False)
         assert scores.summary()["seg"] == pytest.approx(expected)
-    assert "seg" in experiment.scores_as_json(scores, reader, {})
+    assert "seg" in evaluation.scores_as_json(scores, reader, {})
     assert scores.summary()["pixel_accuracy"] == pytest.approx(1 - 1 / CELLS.size)
 
 

@@ -1,7 +1,8 @@
 """Scores: confusion-matrix scores of semantic segmentation, of EM segmentation, of objects."""
 
+from tfseg.metrics.cocostuff import stuff_scores
 from tfseg.metrics.confusion import ConfusionMatrix
 from tfseg.metrics.em import EMScores
 from tfseg.metrics.seg import SegScore
 
-__all__ = ["ConfusionMatrix", "EMScores", "SegScore"]
+__all__ = ["ConfusionMatrix", "EMScores", "SegScore", "stuff_scores"]

@@ -46,5 +46,6 @@ class BoostedPredictor:
 
     def __call__(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """The boosted class probabilities of one image; see `Predictor.__call__`."""
-        boosted: np.ndarray = self._predictor(image, progress) * self._factors
-        return boosted / boosted.sum(-1, keepdims=True)
+        boosted = self._predictor(image, progress) * self._factors
+        boosted /= boosted.sum(-1, keepdims=True)
+        return boosted
