@@ -10,8 +10,8 @@ from tfseg.data.readers.files import check_pairs, folder, list_lines
 from tfseg.data.readers.voc import CLASSES, VOID, voc_palette
 from tfseg.data.sample import DataError
 
-#: Bytes of a .mat file. Deflate expands by at most 1032, so that no file takes more memory than
-#: the largest image that is decoded. SBD's own have a few thousand.
+#: Bytes of a .mat file, ample for two compressed maps of a photograph. Deflate expands by at most
+#: 1032, so that no file takes more memory than the largest image that is decoded.
 MAX_MAT_BYTES = 1 << 19
 #: images of VOC 2012's list val.txt; VOC 2011's has 1111
 VOC2012_VAL = 1449
