@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfseg.data.transforms import TRANSFORMS, make_transforms
-from tfseg.data.transforms.elastic import cubic_matrix
+from tfseg.data.transforms.elastic import Elastic, cubic_matrix
 
 #: a bright rectangle on black: rows 6..13, columns 10..29 of a 40x60 image
 TOP, BOTTOM, LEFT, RIGHT = 6, 14, 10, 30
@@ -245,6 +245,22 @@ def test_elastic_field_has_the_asked_strength():
     assert np.std(found) == pytest.approx(10, rel=0.2)
 
 
+def test_elastic_of_fusionnet():
+    transform = Elastic(grid=8, uniform=8.0, interpolation="linear", fixed_border=True)
+    seed = tf.constant([1, 2])
+    points = transform.field((8, 8), seed).numpy()
+    inner = points[:, 1:-1, 1:-1]
+    assert 7 < np.abs(inner).max() <= 8
+    assert inner.std() == pytest.approx(8 / np.sqrt(3), rel=0.2)
+    assert np.count_nonzero(points) == inner.size
+    # A cell is 8 x 12 pixels, its point in its middle; beyond the outermost points all is theirs.
+    rows = (np.arange(64) + 0.5) / 8 - 0.5
+    columns = (np.arange(96) + 0.5) / 12 - 0.5
+    expected = np.apply_along_axis(lambda v: np.interp(rows, range(8), v), 1, points)
+    expected = np.apply_along_axis(lambda v: np.interp(columns, range(8), v), 2, expected)
+    np.testing.assert_allclose(transform.field((64, 96), seed), expected, atol=1e-4)
+
+
 def test_cubic_matrix_interpolates():
     matrix = cubic_matrix(5, 3).numpy()
     np.testing.assert_allclose(matrix[[0, 2, 4]], np.eye(3), atol=1e-6)
@@ -345,6 +361,14 @@ def test_blur_is_gaussian():
     np.testing.assert_allclose(out[..., 0], expected, atol=0.02)
 
 
+def test_noise_that_is_not_clipped_is_gaussian():
+    spec = {"noise": {"sigma": [25.5, 25.5], "clip": False}}
+    image = _sample()["image"].numpy().astype(np.float32)
+    noise = np.stack([_apply(spec, seed)["image"] - image for seed in range(5)])
+    assert noise.mean() == pytest.approx(0, abs=0.5)
+    assert noise.std() == pytest.approx(25.5, rel=0.02)
+
+
 def test_gray_value_by_hand():
     spec = {"gray_value": {"contrast": [1.5, 1.5], "brightness": 0.0}}
     image = tf.constant([[[100.0], [120.0]]])
@@ -388,6 +412,7 @@ def test_the_seed_alone_decides(name):
         ({"crop_fraction": {"range": [0.9, 1.0]}}, "crop_fraction max_size: Field required"),
         ({"subsample_labels": {"stride": 1}}, "stride must be at least 2"),
         ({"elastic": {"grid": 1}}, "grid 1 must be 2 or more"),
+        ({"elastic": {"uniform": 0}}, "uniform must be positive, not 0"),
     ],
 )
 def test_mistakes_are_named(spec, message):

@@ -1,7 +1,7 @@
 """Smooth random deformation."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -34,23 +34,31 @@ class Elastic:
     Args:
         grid: points of the coarse grid on each side.
         sigma: standard deviation of their displacement in pixels.
+        uniform: instead, they are uniform up to so many pixels either way (FusionNet: 8, on a
+            grid of 8).
+        interpolation: "cubic" between points of which the outermost are the image's corners, or
+            "linear" between points in the middle of equal cells, as OpenCV resizes.
+        fixed_border: the outermost points stay.
     """
 
     grid: int = 3
     sigma: float = 10.0
+    uniform: float | None = None
+    interpolation: Literal["cubic", "linear"] = "cubic"
+    fixed_border: bool = False
 
     def __post_init__(self) -> None:
         if self.grid < 2 or self.sigma <= 0:
             raise ValueError(f"grid {self.grid} must be 2 or more, sigma {self.sigma} positive")
+        if self.uniform is not None and self.uniform <= 0:
+            raise ValueError(f"uniform must be positive, not {self.uniform}")
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         for key in ("boxes", "keypoints"):
             if key in sample:
                 raise ValueError(f"elastic is for masks; the samples have {key}")
         height, width = size_of(sample)
-        coarse = self.sigma * tf.random.stateless_normal((2, self.grid, self.grid), seed)
-        rows, columns = cubic_matrix(height, self.grid), cubic_matrix(width, self.grid)
-        field = tf.einsum("hy,cyx,wx->chw", rows, coarse, columns)
+        field = self.field((height, width), seed)
         y = tf.range(height, dtype=tf.float32)[:, None] + field[0]
         x = tf.range(width, dtype=tf.float32)[None, :] + field[1]
         out = dict(sample, image=_bilinear(tf.cast(sample["image"], tf.float32), y, x))
@@ -64,6 +72,21 @@ class Elastic:
             out[key] = tf.ensure_shape(out[key], sample[key].shape)
         out["image"] = tf.ensure_shape(out["image"], sample["image"].shape)
         return out
+
+    def field(self, size: tuple[Any, Any], seed: tf.Tensor) -> tf.Tensor:
+        """The displacements (rows, columns) of an image's pixels, float32 (2, height, width)."""
+        shape = (2, self.grid, self.grid)
+        if self.uniform is None:
+            coarse = self.sigma * tf.random.stateless_normal(shape, seed)
+        else:
+            coarse = tf.random.stateless_uniform(shape, seed, -self.uniform, self.uniform)
+        if self.fixed_border:
+            inner = tf.ones((self.grid - 2, self.grid - 2))
+            coarse *= tf.pad(inner, ((1, 1), (1, 1)))
+        if self.interpolation == "linear":
+            return tf.image.resize(coarse[..., None], size, "bilinear")[..., 0]
+        rows, columns = (cubic_matrix(side, self.grid) for side in size)
+        return tf.einsum("hy,cyx,wx->chw", rows, coarse, columns)
 
 
 def _pick(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

@@ -104,15 +104,18 @@ class Noise:
 
     Args:
         sigma: [low, high] of the standard deviation, of 255.
+        clip: keep the image in 0..255.
     """
 
     sigma: tuple[float, float] = (0.0, 10.0)
+    clip: bool = True
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         first, second = seeds(seed, 2)
         image = tf.cast(sample["image"], tf.float32)
         noise = tf.random.stateless_normal(tf.shape(image), second)
-        return _changed(sample, image + uniform(first, *self.sigma) * noise)
+        noisy = image + uniform(first, *self.sigma) * noise
+        return _changed(sample, noisy) if self.clip else dict(sample, image=noisy)
 
 
 @dataclass(frozen=True)
