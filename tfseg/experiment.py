@@ -248,7 +248,7 @@ def train_stages(
 
     Layers are matched by name: those that a stage adds keep their initialisation, as Caffe's
     ``copy_from`` leaves them. A stage's run folder is run_dir/STAGE. Resuming leaves finished
-    stages alone. A stage with weights of its own in its config starts from them instead.
+    stages alone, but for batch statistics, which are measured again. A stage with weights of its own in its config starts from them instead.
 
     Args:
         stages: as `config.load_stages` gives them; more than one.
@@ -271,7 +271,9 @@ def train_stages(
             stage = stage.model_copy(update={"model": model})
         previous = folder / "last.weights.h5"
         checkpoints = folder / "checkpoints"
-        if resume and (checkpoints / f"ckpt-{stage.train.steps}.index").exists():
+        trained = (checkpoints / f"ckpt-{stage.train.steps}.index").exists()
+        # Nothing tells whether a stopped run had measured its batch statistics.
+        if resume and trained and stage.train.batch_statistics is None:
             print(f"stage {stage.name} is finished: {folder}", flush=True)
             continue
         print(f"stage {stage.name}: {folder}", flush=True)
