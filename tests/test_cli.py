@@ -12,6 +12,7 @@ from PIL import Image
 
 import tfseg
 from tfseg.cli import main
+from tfseg.predict import DenseCRF
 
 CONFIG = {
     "name": "tiny",
@@ -77,6 +78,25 @@ def test_evaluate(run):
     last = _run("evaluate", run, "--weights", "last", "--split", "train", "--pictures", 0)
     assert "evaluation-train.json" in last
     assert not (run / "evaluation-train.png").exists()
+
+
+def test_a_crf_refines(run, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    crf = ("--set", "predict.crf=deeplab_v1")
+    _run("evaluate", run, *crf, "--pictures", 0, "--no-progress")
+    scores = json.loads((run / "evaluation-validation.json").read_text())
+    assert scores["predict"]["crf"]["preset"] == "deeplab_v1"
+    maps = []
+    for name, options in {"plain": (), "refined": crf}.items():
+        _run("predict", run, tmp_path / "a.png", "--out", tmp_path / name, "--probabilities",
+             *options)  # fmt: skip
+        maps.append(np.load(tmp_path / name / "probabilities/a.npz")["probabilities"])
+    expected = DenseCRF.preset("deeplab_v1")(noise, maps[0])
+    np.testing.assert_allclose(maps[1], expected, atol=5e-3)
+    assert abs(expected - maps[0]).max() > 0.02
+    out = _run("evaluate", run, "--set", "predict.crf=deeplab_v3", code=1)
+    assert "did you mean 'deeplab_v" in out
 
 
 def test_rare_labels_are_boosted(run, tmp_path):
@@ -166,6 +186,7 @@ def test_models_are_listed():
         ("data.transforms=[{flop: {}}]", "did you mean 'flip'"),
         ("data.train.reader=shape", "did you mean 'shapes'"),
         ("predict.mode=overlap_tile", "needs tile_size"),
+        ("predict.crf=deconvnett", "did you mean 'deconvnet'"),
         ("data.transforms=[]", None),
     ],
 )
