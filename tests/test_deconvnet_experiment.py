@@ -79,6 +79,13 @@ def test_two_stages(voc, tmp_path):
     estimate_batch_statistics(model, (batch["image"] for batch in data), 3)
     for before, variable in zip(saved, model.non_trainable_variables, strict=True):
         np.testing.assert_allclose(before, variable, rtol=1e-4, atol=1e-6)
+    # Resumed after its last step, the stage measures again.
+    path = run / "proposals/last.weights.h5"
+    path.unlink()
+    experiment.train_stages(parsed, run, resume=True)
+    again = experiment.build_model(last, path)
+    for before, variable in zip(saved, again.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(before, variable, rtol=1e-4, atol=1e-6)
     # The first stage kept its moving averages, which hold their start.
     first = experiment.build_model(parsed[0], run / "objects/last.weights.h5")
     variance = first.get_layer("debn1_2").moving_variance

@@ -248,7 +248,8 @@ def train_stages(
 
     Layers are matched by name: those that a stage adds keep their initialisation, as Caffe's
     ``copy_from`` leaves them. A stage's run folder is run_dir/STAGE. Resuming leaves finished
-    stages alone, but for batch statistics, which are measured again. A stage with weights of its own in its config starts from them instead.
+    stages alone, but for batch statistics, which are measured again. A stage with weights of its
+    own in its config starts from them instead.
 
     Args:
         stages: as `config.load_stages` gives them; more than one.
