@@ -1,6 +1,8 @@
 """Contenders of a benchmark that cost nothing; their processes import no TensorFlow."""
 
 import os
+import signal
+import time
 
 from tfseg.benchmark import Session
 
@@ -20,3 +22,11 @@ def failing(job):
 
 def dying(job):
     return Session(step=lambda: os._exit(7), matrix_product=lambda: None, facts={})
+
+
+def killed(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hanging(job):
+    time.sleep(600)

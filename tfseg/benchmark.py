@@ -5,9 +5,11 @@ do not meet the other's; the parent has them take one step in turn, A B A B, so 
 else the machine does falls on both alike.
 """
 
+import math
 import os
 import platform
 import resource
+import signal
 import statistics
 import time
 import traceback
@@ -17,6 +19,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Self
 
 from tabulate import tabulate
@@ -30,7 +33,15 @@ PAUSE = 0.05
 
 
 class BenchmarkError(RuntimeError):
-    """A contender failed; the message holds its traceback."""
+    """A contender failed; the message holds its name and, where there is one, its traceback."""
+
+
+class OutOfMemory(BenchmarkError):
+    """A contender's process was killed, as the kernel does where memory ends."""
+
+
+class OutOfTime(BenchmarkError):
+    """A contender was not done in time."""
 
 
 @dataclass(frozen=True)
@@ -86,42 +97,6 @@ class Contender:
     prepare: Callable[[Job], Session]
 
 
-def count_macs(model: Any, height: int, width: int) -> int:
-    """Multiply-accumulates of the convolutions and dense layers for one image.
-
-    Args:
-        model: a functional Keras model of one image input.
-        height: of the image.
-        width: of the image.
-
-    Raises:
-        ValueError: for a layer with a kernel whose products are not known here.
-    """
-    import keras
-
-    image = keras.Input((height, width, model.inputs[0].shape[-1]))
-    fixed = keras.models.clone_model(model, input_tensors=image)
-    total = 0
-    for layer in fixed.layers:
-        kernel = getattr(layer, "kernel", None)
-        if kernel is None:
-            continue
-        for node in layer._inbound_nodes:  # one a call: shared layers have several
-            if isinstance(layer, keras.layers.Conv2DTranspose):
-                places = node.input_tensors[0].shape[1:3]
-            elif isinstance(
-                layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense
-            ):
-                places = node.output_tensors[0].shape[1:-1]
-            else:
-                raise ValueError(f"cannot count {layer.name}, a {type(layer).__name__}")
-            count = 1
-            for side in (*kernel.shape, *places):
-                count *= side
-            total += count
-    return total
-
-
 def _randomise_norms(model: Any) -> None:
     """As trained ones: a graph optimizer removes the offsets of fresh norms, which are zero."""
     import keras
@@ -143,12 +118,25 @@ def tfseg_session(job: Job, freeze: bool = False) -> Session:
         ValueError: as `tfseg.build` does.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tfseg
+
+    return model_session(tfseg.build(job.model, job.num_classes), job, freeze)
+
+
+def model_session(model: Any, job: Job, freeze: bool = False) -> Session:
+    """A contender of a Keras model.
+
+    Args:
+        model: takes one image; its norms' statistics are overwritten.
+        job: its ``model`` is not looked at.
+        freeze: for inference, the weights are constants.
+    """
     import tensorflow as tf
 
     import tfseg
+    from tfseg.complexity import count_macs
 
-    model = tfseg.build(job.model, job.num_classes)
-    channels = model.spec.preprocessing.num_channels
+    channels = model.inputs[0].shape[-1]
     images = tf.random.stateless_normal((job.batch, job.height, job.width, channels), (0, 0))
     matrix = tf.random.stateless_normal((MATRIX, MATRIX), (0, 1))
     _randomise_norms(model)
@@ -159,14 +147,16 @@ def tfseg_session(job: Job, freeze: bool = False) -> Session:
         facts={
             "versions": {name: version(name) for name in ("keras", "numpy")}
             | {"tensorflow": tf.__version__, "tfseg": tfseg.__version__},
-            "parameters": sum(int(w.numpy().size) for w in model.trainable_variables),
+            "parameters": sum(math.prod(w.shape) for w in model.trainable_variables),
             "macs": count_macs(model, job.height, job.width),
         },
     )
 
 
 def _outputs(output: Any) -> list[Any]:
-    return list(output.values()) if isinstance(output, dict) else [output]
+    if isinstance(output, dict):
+        return list(output.values())
+    return output if isinstance(output, list) else [output]
 
 
 def _inference(model: Any, images: Any, freeze: bool = False) -> Callable[[], object]:
@@ -174,13 +164,17 @@ def _inference(model: Any, images: Any, freeze: bool = False) -> Callable[[], ob
 
     from tfseg.predict.graph import frozen
 
-    forward = tf.function(
-        lambda x: _outputs(model(x, training=False))[0],
-        input_signature=[tf.TensorSpec(images.shape, images.dtype)],
-    )
+    def logits(images: Any) -> Any:
+        output = model(images, training=False)
+        # Auxiliary outputs are for training; a list has no main one.
+        return output["logits"] if isinstance(output, dict) else output
+
+    signature = [tf.TensorSpec(images.shape, images.dtype)]
+    forward: Callable[[Any], Any] = tf.function(logits, input_signature=signature)
     if freeze:
         forward = frozen(forward)
-    return lambda: forward(images)[0, 0, 0].numpy()  # reading a value waits for the step
+    # reading a value waits for the step
+    return lambda: [output[0, 0].numpy() for output in _outputs(forward(images))]
 
 
 def _training(model: Any, images: Any) -> Callable[[], object]:
@@ -189,8 +183,8 @@ def _training(model: Any, images: Any) -> Callable[[], object]:
 
     optimizer = keras.optimizers.SGD(1e-6, momentum=0.9)
     optimizer.build(model.trainable_variables)
-    shapes = [output.shape[:-1] for output in _outputs(model(images, training=False))]
-    labels = [tf.zeros(shape, tf.int32) for shape in shapes]
+    outputs = _outputs(model.compute_output_spec(keras.KerasTensor(images.shape)))
+    labels = [tf.zeros(output.shape[:-1], tf.int32) for output in outputs]
 
     def step() -> Any:
         with tf.GradientTape() as tape:
@@ -212,10 +206,11 @@ def _training(model: Any, images: Any) -> Callable[[], object]:
 def _serve(connection: Connection, prepare: Callable[[Job], Session], job: Job) -> None:
     """The life of a contender's process: get ready, then do as the parent says."""
     try:
+        # Where memory ends, the kernel shall end this process and not another.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         session = prepare(job)
-        for _ in range(2):
-            session.step()
-            session.matrix_product()
+        session.step()
+        session.matrix_product()
         actions = {"step": session.step, "matrix_product": session.matrix_product}
         connection.send(session.facts)
         while (command := connection.recv()) != "stop":
@@ -231,8 +226,9 @@ def _serve(connection: Connection, prepare: Callable[[Job], Session], job: Job) 
 class _Worker:
     """The parent's end of a contender's process."""
 
-    def __init__(self, contender: Contender, job: Job) -> None:
+    def __init__(self, contender: Contender, job: Job, deadline: float | None) -> None:
         self.name = contender.name
+        self._deadline = deadline
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
         arguments = (theirs, contender.prepare, job)
@@ -249,6 +245,9 @@ class _Worker:
         self._process.join()
 
     def receive(self) -> Any:
+        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        if not self._connection.poll(left):
+            raise OutOfTime(f"{self.name}: not done in time")
         try:
             answer = self._connection.recv()
         except EOFError:
@@ -267,9 +266,9 @@ class _Worker:
     def _dead(self) -> BenchmarkError:
         self._process.join()
         code = self._process.exitcode
-        return BenchmarkError(
-            f"{self.name}: its process ended with code {code} (-9: killed, for memory perhaps)"
-        )
+        if code == -signal.SIGKILL:
+            return OutOfMemory(f"{self.name}: its process was killed, for memory it seems")
+        return BenchmarkError(f"{self.name}: its process ended with code {code}")
 
 
 def run(
@@ -277,6 +276,7 @@ def run(
     contenders: list[Contender],
     runs: int,
     progress: Callable[[], object] | None = None,
+    timeout: float | None = None,
 ) -> dict[str, Any]:
     """Measures the contenders in alternation.
 
@@ -285,6 +285,7 @@ def run(
         contenders: the first is the one whose speed relative to the others is reported.
         runs: steps of each.
         progress: called after each round.
+        timeout: seconds that all of it, getting ready too, may take; None: any.
 
     Returns:
         A mapping that JSON can hold: ``job``, ``machine`` (its ``load_average`` is that of the
@@ -296,12 +297,13 @@ def run(
 
     Raises:
         ValueError: if ``runs`` is below 1 or there is no contender.
-        BenchmarkError: if a contender fails.
+        BenchmarkError: if a contender fails: OutOfMemory or OutOfTime if that is how.
     """
     if runs < 1 or not contenders:
         raise ValueError("a benchmark needs at least one run and one contender")
     machine = _machine()
-    facts, steps, products, peaks = _alternate(job, contenders, runs, progress)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    facts, steps, products, peaks = _alternate(job, contenders, runs, progress, deadline)
     macs = next((fact["macs"] for fact in facts if "macs" in fact), None)
     gflops = [2 * MATRIX**3 / statistics.median(times) / 1e9 for times in products]
     rows = [
@@ -317,14 +319,16 @@ def run(
 
 
 def _alternate(
-    job: Job, contenders: list[Contender], runs: int, progress: Callable[[], object] | None
+    job: Job,
+    contenders: list[Contender],
+    runs: int,
+    progress: Callable[[], object] | None,
+    deadline: float | None,
 ) -> tuple[list[dict[str, Any]], list[list[float]], list[list[float]], list[int]]:
     """Facts, seconds of the steps and of the matrix products, and peak bytes of each."""
     with ExitStack() as stack:
-        workers, facts = [], []
-        for contender in contenders:
-            workers.append(stack.enter_context(_Worker(contender, job)))
-            facts.append(workers[-1].receive())
+        workers = [stack.enter_context(_Worker(each, job, deadline)) for each in contenders]
+        facts = [worker.receive() for worker in workers]
         steps: list[list[float]] = [[] for _ in workers]
         products: list[list[float]] = [[] for _ in workers]
         for _ in range(runs):

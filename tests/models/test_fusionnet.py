@@ -22,7 +22,7 @@ def test_parameters(options, convolutions, norms):
 
 
 def test_multiply_accumulates():
-    from tfseg.benchmark import count_macs
+    from tfseg.complexity import count_macs
 
     # A sixteenth of the channels: 1/256 of the products, but for the first and the last layer's.
     ends = 512**2 * (9 * 64 + 64)
