@@ -7,6 +7,7 @@ what the paper leaves open, and where it differs, is as in the authors' release
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -84,7 +85,9 @@ def save_proposals(
         DataError: for an image that cannot be read.
     """
     bar = tqdm([Path(image) for image in images], unit="image", disable=not progress)
-    boxes = {p.stem: np.asarray(proposals(read_image(p)), np.float32).reshape(-1, 4) for p in bar}
+    boxes: dict[str, Any] = {
+        p.stem: np.asarray(proposals(read_image(p)), np.float32).reshape(-1, 4) for p in bar
+    }
     np.savez_compressed(path, **boxes)
 
 
