@@ -1,18 +1,23 @@
-"""Prediction: whole images, sliding windows, overlap tiles, test-time augmentation, dense CRF."""
+"""Prediction: whole images, sliding windows, overlap tiles, test-time augmentation, proposals, dense CRF."""
 
 from tfseg.predict.boost import BoostedPredictor
 from tfseg.predict.crf import DenseCRF, RefinedPredictor
 from tfseg.predict.files import predict_files
 from tfseg.predict.graph import WholeImage
 from tfseg.predict.predictor import MODES, ImagePredictor, Predictor
+from tfseg.predict.proposals import EDeconvNet, ProposalPredictor, edge_boxes, save_proposals
 
 __all__ = [
     "MODES",
     "BoostedPredictor",
     "DenseCRF",
+    "EDeconvNet",
     "ImagePredictor",
     "Predictor",
+    "ProposalPredictor",
     "RefinedPredictor",
     "WholeImage",
+    "edge_boxes",
     "predict_files",
+    "save_proposals",
 ]
