@@ -1,4 +1,4 @@
-"""Prediction: whole images, sliding windows, overlap tiles, test-time augmentation, proposals, dense CRF."""
+"""Prediction: whole images, windows, tiles, proposals, augmentation at test time, dense CRF."""
 
 from tfseg.predict.boost import BoostedPredictor
 from tfseg.predict.crf import DenseCRF, RefinedPredictor
