@@ -17,9 +17,8 @@ DEPTH = 4
 
 
 def _preprocessing(options: dict[str, Any]) -> Preprocessing:
-    """Grey values to -0.5 .. 0.5, as the release is fed."""
-    channels = options.get("in_channels", 1)
-    if channels == 1:
+    """Values to -0.5 .. 0.5; the paper does not say what it feeds."""
+    if options["in_channels"] == 1:
         return Preprocessing("gray", (127.5,), (255.0,))
     return Preprocessing("rgb", (127.5,) * 3, (255.0,) * 3)
 
@@ -110,7 +109,11 @@ def unet(
     )
 
 
-@register("unet_release", task="semantic", paper=PAPER, num_classes=2, preprocessing=_preprocessing)
+#: im2double of 8-bit images (segmentAndTrack2.m with normImage false, as for phseg_v5)
+RELEASE_GRAY = Preprocessing("gray", (0.0,), (255.0,))
+
+
+@register("unet_release", task="semantic", paper=PAPER, num_classes=2, preprocessing=RELEASE_GRAY)
 def unet_release(num_classes: int) -> keras.Model:
     """The released network: ReLU after each up-convolution, the last of which keeps 128 channels.
 

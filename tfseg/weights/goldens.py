@@ -20,6 +20,7 @@ import numpy as np
 from tfseg import models, registry
 from tfseg.models.classification import CAFFE_BGR_MEAN, IMAGENET_RGB
 from tfseg.ops.preprocess import preprocess
+from tfseg.registry import Preprocessing
 from tfseg.weights import maps
 from tfseg.weights.load import load_weights
 
@@ -49,7 +50,11 @@ _TELLTALE = {"ct_conv1_1/0": "dilated8_large_vgg16"}
 #: networks whose reference's "output" is behind a softmax
 _SOFTMAX = "dilated*_vgg16"
 #: where the reference was not run with the preprocessing of its published weights
-_PREPROCESSING = {"googlenet": IMAGENET_RGB, "deeplab_largefov_vgg16": CAFFE_BGR_MEAN}
+_PREPROCESSING = {
+    "googlenet": IMAGENET_RGB,
+    "deeplab_largefov_vgg16": CAFFE_BGR_MEAN,
+    "unet_release": Preprocessing("gray", (127.5,), (255.0,)),
+}
 #: references that hold one of our networks: its name, and the taps that are its own
 _BRANCHES = {
     "panoptic_fpn_R_50": (
