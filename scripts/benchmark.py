@@ -5,17 +5,11 @@ import json
 from pathlib import Path
 
 import click
+import torch_peers
 from tqdm import tqdm
 
 from tfseg import benchmark, list_models
 from tfseg.registry import entry, suggest
-
-
-def torch_session(job: benchmark.Job) -> benchmark.Session:
-    """`torch_peers.session`; torch is imported in the process that runs it, and only there."""
-    import torch_peers
-
-    return torch_peers.session(job)
 
 
 @click.command(help=__doc__)
@@ -55,7 +49,10 @@ def main(
     if against == "torch":
         if importlib.util.find_spec("torch") is None:
             raise click.UsageError("torch is not installed: pip install -e .[bench]")
-        contenders.append(benchmark.Contender("torch", torch_session))
+        if model not in torch_peers.NAMES:
+            known_peers = ", ".join(torch_peers.NAMES)
+            raise click.UsageError(f"there is no torch {model!r}; there is: {known_peers}")
+        contenders.append(benchmark.Contender("torch", torch_peers.session))
     classes = entry(model).num_classes if num_classes is None else num_classes
     try:
         job = benchmark.Job(model, classes, *size, batch, mode)

@@ -1,8 +1,6 @@
 import json
-from pathlib import Path
 
 import benchmark_contenders
-import numpy as np
 import pytest
 
 from tfseg import benchmark
@@ -99,49 +97,3 @@ def test_tfseg_session_runs_a_network(mode, name):
     session.step()
     session.matrix_product()
     assert session.facts["macs"] > session.facts["parameters"] > 1e6
-
-
-def torch_units(net):
-    """(name in tfseg's model, convolution, norm) of every unit of the torch PSPNet."""
-    blocks = iter(net.trunk[7:])
-    units = [(f"backbone.{{}}{i + 1}", net.trunk[2 * i]) for i in range(3)]
-    for stage, count in enumerate((3, 4, 6, 3), start=1):
-        for index in range(count):
-            block, prefix = next(blocks), f"backbone.layer{stage}.{index}."
-            units += [(f"{prefix}{{}}{i}", getattr(block, f"conv{i}")) for i in (1, 2, 3)]
-            if block.shortcut is not None:
-                units.append((prefix + "downsample.{}", block.shortcut))
-    levels = zip(net.bins, net.levels, strict=True)
-    units += [(f"ppm.bin{size}.{{}}", level[1]) for size, level in levels]
-    return [(name, *unit) for name, unit in [*units, ("head.{}", net.head[0])]]
-
-
-def test_torch_peer_is_the_same_network(monkeypatch):
-    torch = pytest.importorskip("torch")
-    import tfseg
-
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "scripts")
-    import torch_peers
-
-    model = tfseg.build("psp_resnet50", 5)
-    net = torch_peers.build("psp_resnet50", 5).eval()
-    torch.manual_seed(0)
-    for name, conv, norm in torch_units(net):
-        torch.nn.init.uniform_(norm.weight, 0.3, 0.6)
-        for values in (norm.bias, norm.running_mean):
-            torch.nn.init.normal_(values, std=0.1)
-        parts = ("0", "1") if "downsample" in name else ("conv", "bn")
-        kernel = conv.weight.detach().numpy().transpose(2, 3, 1, 0)
-        model.get_layer(name.format(parts[0])).set_weights([kernel])
-        values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
-        model.get_layer(name.format(parts[1])).set_weights([v.detach().numpy() for v in values])
-    classifier = net.head[3]
-    kernel = classifier.weight.detach().numpy().transpose(2, 3, 1, 0)
-    model.get_layer("head.classifier").set_weights([kernel, classifier.bias.detach().numpy()])
-
-    image = np.random.default_rng(0).normal(size=(1, 65, 97, 3)).astype(np.float32)
-    with torch.inference_mode():
-        expected = net(torch.from_numpy(image.transpose(0, 3, 1, 2))).numpy()
-    logits = np.asarray(model(image, training=False)).transpose(0, 3, 1, 2)
-    assert np.abs(expected).max() > 1e-3
-    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())

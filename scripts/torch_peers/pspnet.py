@@ -1,12 +1,9 @@
-"""torch implementations of networks that `scripts/benchmark.py --against torch` measures."""
+"""PSPNet, as released, without the auxiliary head."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from tfseg.benchmark import MATRIX, Job, Session
 
 LAYERS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -83,62 +80,5 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 def build(name: str, num_classes: int) -> nn.Module:
-    """The torch twin of ``tfseg.build(name, num_classes)``.
-
-    Raises:
-        ValueError: if there is none of that name.
-    """
-    task, _, layers = name.partition("_")
-    if task != "psp" or layers not in LAYERS:
-        known = ", ".join(f"psp_{key}" for key in LAYERS)
-        raise ValueError(f"no torch implementation of {name!r} here; there is: {known}")
-    return PSPNet(LAYERS[layers], num_classes)
-
-
-def session(job: Job) -> Session:
-    """torch's contender: eager mode, channels last, oneDNN's kernels where torch takes them.
-
-    Raises:
-        ValueError: if there is no torch implementation of the model here.
-    """
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = build(job.model, job.num_classes)
-    model = model.to(device, memory_format=torch.channels_last)
-    images = torch.randn(job.batch, 3, job.height, job.width, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    matrix = torch.randn(MATRIX, MATRIX, device=device)
-    make = _inference if job.mode == "infer" else _training
-    return Session(
-        step=make(model, images),
-        matrix_product=lambda: (matrix @ matrix)[0, 0].item(),
-        facts={
-            "versions": {"torch": torch.__version__},
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
-    )
-
-
-def _inference(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    model.eval()
-
-    @torch.inference_mode()
-    def step() -> object:
-        return model(images)[0, 0, 0, 0].item()  # reading a value waits for the step
-
-    return step
-
-
-def _training(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    model.train()
-    optimizer = torch.optim.SGD(model.parameters(), 1e-6, momentum=0.9)
-    labels = torch.zeros(len(images), *images.shape[2:], dtype=torch.long, device=images.device)
-
-    def step() -> object:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    """The network of this name."""
+    return PSPNet(LAYERS[name.removeprefix("psp_")], num_classes)
