@@ -59,3 +59,15 @@ def test_crop_and_pad_fit_the_second_input():
     assert back.shape == x.shape
     np.testing.assert_array_equal(back[:, :3, :2], out)
     assert back[:, 3:].sum() == back[:, :, 2:].sum() == 0
+
+
+def test_layers_of_one_shape_start_differently_and_reproducibly():
+    def kernels():
+        keras.utils.set_random_seed(3)
+        x = keras.Input((None, None, 4))
+        model = keras.Model(x, conv2d(conv2d(x, 4, 3, name="a"), 4, 3, name="b"))
+        return model.get_weights()
+
+    first, second = kernels()
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_array_equal(first, kernels()[0])

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d
+from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d, filler
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ RESNETS = {
 }
 
 #: ResNets are initialised for the signal's backward path: fan-out, as in the released code.
-FAN_OUT = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+FAN_OUT = filler(keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"))
 
 
 def _stem(x: Any, kind: str, norm: Norm, ceil_mode: bool, prefix: str) -> Any:

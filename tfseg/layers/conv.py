@@ -8,10 +8,21 @@ import keras
 NORMS = ("batch", "sync_batch", "frozen_batch")
 Norm = Callable[[Any, str], Any]
 
+
+def filler(initializer: Any) -> dict[str, Any]:
+    """An initializer's description, from which each layer makes one of its own.
+
+    A Keras initializer draws the same numbers whenever it is called: layers of one shape that
+    share the object start equal, and the seed is fixed when the module is imported.
+    """
+    description: dict[str, Any] = keras.initializers.serialize(initializer)
+    return description
+
+
 #: He initialisation as Caffe's "msra" filler: gaussian of variance 2 / fan-in.
-MSRA = keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal")
+MSRA = filler(keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"))
 #: torch's own, of convolutions that nothing else initialises: uniform within fan-in ** -0.5.
-TORCH = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+TORCH = filler(keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"))
 
 
 def batch_norm(

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tfseg.backbones import vgg16
-from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d
+from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d, filler
 from tfseg.layers.size import MinimumSize
 from tfseg.layers.unpool import MaxUnpool2D
 from tfseg.models.classification import CAFFE_BGR_MEAN
@@ -24,7 +24,7 @@ DECODER = {5: (8, 8, 8), 4: (8, 8, 4), 3: (4, 4, 2), 2: (2, 1), 1: (1, 1)}
 SMALLEST = 6 * 32 + 1
 
 #: Caffe's "gaussian" filler of the decoder
-_GAUSSIAN = keras.initializers.RandomNormal(stddev=0.01)
+_GAUSSIAN = filler(keras.initializers.RandomNormal(stddev=0.01))
 
 
 def _deconvolution(x: Any, filters: int, kernel: int, padding: str, name: str) -> Any:
