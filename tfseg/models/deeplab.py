@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from tfseg.backbones import vgg16
-from tfseg.layers.conv import MaxPool2D, conv2d
+from tfseg.layers.conv import MaxPool2D, conv2d, filler
 from tfseg.layers.resize import CropLike, Interp
 from tfseg.models.classification import IMAGENET_RGB
 from tfseg.registry import Preprocessing, register
@@ -24,8 +24,10 @@ DEEPLAB_BGR = Preprocessing("bgr", (104.008, 116.669, 122.675), (1.0, 1.0, 1.0))
 #: What the published ImageNet weights of each style were trained on.
 STYLES = {"caffe": DEEPLAB_BGR, "torchvision": IMAGENET_RGB}
 #: the filler of new classifiers
-CLASSIFIER = keras.initializers.RandomNormal(0.0, 0.01)
+CLASSIFIER = filler(keras.initializers.RandomNormal(0.0, 0.01))
 STRIDE = 8
+#: where the image's first pixel lies in the upsampled scores of the first release
+EVEN_OFFSET = 7
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,10 @@ def aligned_pool(x: Any, stage: int, name: str) -> Any:
 
 
 def _even_pool(x: Any, stage: int, name: str) -> Any:
-    """The first release's: 2x2, padded, whose cells lie between the samples."""
+    """The first release's (DeepLab/test.prototxt): 2x2, whose cells lie between the samples."""
     if stage == 5:
         return aligned_pool(x, stage, name)
     return MaxPool2D(2, 2 if stage < 4 else 1, padding=1, name=name)(x)
-
-
-#: where the image's first pixel lies in the upsampled scores of `_even_pool`, as in the released
-#: DeepLab/test.prototxt
-EVEN_OFFSET = 7
 
 
 def fully_connected(
@@ -112,20 +109,15 @@ def upsampled(scores: Any, image: Any, factor: int, name: str, offset: int = 0) 
 
 def _branch(x: Any, num_classes: int, source: str, dropout: float) -> Any:
     """Two layers and a classifier on an early map (section 4.3, multi-scale prediction)."""
-
-    def gaussian(deviation: float) -> Any:
-        return keras.initializers.RandomNormal(0.0, deviation)
-
     # The fillers of DeepLab-MSc/train.prototxt: pool3_ms has none, that is zero.
     units = (("conv", 3, 0.001), ("fc", 1, 0.005 if source == "pool4" else 0.001))
     for unit, kernel, deviation in units:
-        name = f"{source}_{unit}"
-        filler = gaussian(deviation)
-        x = conv2d(x, 128, kernel, use_bias=True, initializer=filler, name=name)
+        name, gaussian = f"{source}_{unit}", keras.initializers.RandomNormal(0.0, deviation)
+        x = conv2d(x, 128, kernel, use_bias=True, initializer=gaussian, name=name)
         x = keras.layers.ReLU(name=f"relu_{name}")(x)
         x = keras.layers.Dropout(dropout, name=f"drop_{name}")(x)
-    filler = "zeros" if source == "pool3" else CLASSIFIER
-    return conv2d(x, num_classes, 1, use_bias=True, initializer=filler, name=f"{source}_ms")
+    last = "zeros" if source == "pool3" else CLASSIFIER
+    return conv2d(x, num_classes, 1, use_bias=True, initializer=last, name=f"{source}_ms")
 
 
 def _deeplab(

@@ -5,14 +5,10 @@ They name classifiers after what they were trained on: fc8_pascal, fc8_voc12, fc
 
 import re
 
-from tfseg.backbones.vgg import layer_names
 from tfseg.weights.maps import vgg
 from tfseg.weights.maps.common import Architecture, Map, Target
 
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(conv|bn|downsample\.)(\d)$")
-#: pools, by the index of the layer in VGG16's ``features``
-_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
-_VGG_LAYERS = {caffe: f"backbone.{name}" for name, caffe in layer_names().items()}
 
 
 def _vgg16(name: str) -> str | Target:
@@ -43,12 +39,11 @@ def _resnet101(name: str) -> str | Target:
 
 
 def _vgg_tap(tap: str) -> str:
-    if tap in _POOLS:
-        return f"backbone.features.{_POOLS[tap]}"
     if re.match(r"fc8_[a-z\d]+$", tap):
         return "fc8"
-    is_trunk = tap == "pool5a" or tap.startswith(("fc6", "fc7"))
-    return f"backbone.{tap}" if is_trunk else _VGG_LAYERS.get(tap, tap)
+    if tap == "pool5a" or tap.startswith(("fc6", "fc7")):
+        return f"backbone.{tap}"
+    return vgg.LAYERS.get(tap, tap)
 
 
 def _resnet_tap(tap: str) -> str:

@@ -5,18 +5,13 @@ import re
 from tfseg.weights.maps import vgg
 from tfseg.weights.maps.common import Architecture, Map
 
-#: pools, by the index of the layer in VGG16's ``features``
-_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
-
 
 def _without_prefix(name: str) -> str:
     return name.removeprefix("backbone.")
 
 
 def _vgg_tap(tap: str) -> str:
-    if tap in _POOLS:
-        return f"backbone.features.{_POOLS[tap]}"
-    return f"backbone.{tap}" if re.match(r"relu[67]$", tap) else tap
+    return f"backbone.{tap}" if re.match(r"relu[67]$", tap) else vgg.LAYERS.get(tap, tap)
 
 
 def _alexnet_tap(tap: str) -> str:

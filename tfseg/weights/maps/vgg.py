@@ -9,6 +9,10 @@ from tfseg.weights.maps.common import Map, Target
 
 _CAFFE = layer_names()
 _FC = re.compile(r"fc([67])(?:_\d)?$")
+_POOLS = {"pool1": 4, "pool2": 9, "pool3": 16, "pool4": 23, "pool5": 30}
+#: the released networks' names of the trunk's convolutions and pools -> tfseg's layers
+LAYERS = {caffe: f"backbone.{name}" for name, caffe in _CAFFE.items()}
+LAYERS |= {pool: f"backbone.features.{index}" for pool, index in _POOLS.items()}
 
 
 def vgg16_caffe(name: str) -> str:
