@@ -114,7 +114,7 @@ def _classifier(origin):
 
 @pytest.mark.parametrize("origin", ["caffe", "torchvision"])
 def test_imagenet_trunk_without_norms(origin, caplog):
-    model = tfseg.build("deconvnet_vgg16", 3, **NARROW)
+    model = tfseg.build("deconvnet_vgg16", 3, style=origin, **NARROW)
     arrays = _classifier(origin)
     with pytest.raises(WeightsError, match=r"missing \(60\)"):
         load_weights(model, arrays, origin, part="backbone")

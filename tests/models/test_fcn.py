@@ -76,7 +76,8 @@ def test_a_classifier_becomes_a_trunk():
     """fc6 over the whole 7x7 map is the fully connected layer."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    model = _narrow("fcn32s_vgg16")
+    model = _narrow("fcn32s_vgg16", style="torchvision")
+    assert model.spec.preprocessing.channels == "rgb"
     arrays = {}
     for layer in model.layers:
         if layer.name.startswith("backbone.") and layer.weights:
@@ -89,6 +90,8 @@ def test_a_classifier_becomes_a_trunk():
             arrays[f"{name}.weight"] = array.astype("float32")
             arrays[f"{name}.bias"] = rng.normal(size=bias.shape).astype("float32")
     arrays |= {"classifier.6.weight": np.ones((5, 8)), "classifier.6.bias": np.ones(5)}
+    with pytest.raises(ValueError, match="build it with style='torchvision'"):
+        load_weights(_narrow("fcn32s_vgg16"), arrays, part="backbone")
     load_weights(model, arrays, part="backbone")
     features = rng.normal(size=(1, 7, 7, 32)).astype("float32")
     dense = arrays["classifier.0.weight"] @ features[0].transpose(2, 0, 1).ravel()

@@ -1,5 +1,6 @@
 """The trunks with their ImageNet classifiers, as the published weights have them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,6 +26,26 @@ _PAPERS = {
     "googlenet": "Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
     "mobilenet": "Sandler et al., MobileNetV2, CVPR 2018",
 }
+
+
+def by_style(caffe: Preprocessing) -> Callable[[dict[str, Any]], Preprocessing]:
+    """The preprocessing of networks whose trunk takes Caffe's or torchvision's ImageNet weights.
+
+    Args:
+        caffe: what Caffe's weights need, and the authors' networks have.
+
+    Returns:
+        A function of the builder's options, of which "style" counts. It raises ValueError for a
+        style other than "caffe" and "torchvision".
+    """
+    styles = {"caffe": caffe, "torchvision": IMAGENET_RGB}
+
+    def preprocessing(options: dict[str, Any]) -> Preprocessing:
+        if options["style"] not in styles:
+            raise ValueError(f"style must be one of {sorted(styles)}, not {options['style']!r}")
+        return styles[options["style"]]
+
+    return preprocessing
 
 
 def mobilenet_preprocessing(options: dict[str, Any]) -> Preprocessing:

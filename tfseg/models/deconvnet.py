@@ -13,7 +13,7 @@ from tfseg.backbones import vgg16
 from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d, filler
 from tfseg.layers.size import MinimumSize
 from tfseg.layers.unpool import MaxUnpool2D
-from tfseg.models.classification import CAFFE_BGR_MEAN
+from tfseg.models.classification import CAFFE_BGR_MEAN, by_style
 from tfseg.registry import register
 
 PAPER = "Noh et al., Learning Deconvolution Network for Semantic Segmentation, ICCV 2015"
@@ -58,10 +58,18 @@ def _decoder(x: Any, pooled: dict[int, Any], base_filters: int, norm: Norm) -> A
 
 
 @register(
-    "deconvnet_vgg16", task="semantic", paper=PAPER, num_classes=21, preprocessing=CAFFE_BGR_MEAN
+    "deconvnet_vgg16",
+    task="semantic",
+    paper=PAPER,
+    num_classes=21,
+    preprocessing=by_style(CAFFE_BGR_MEAN),
 )
 def deconvnet_vgg16(
-    num_classes: int, base_filters: int = 64, fc_filters: int = 4096, norm: str = "batch"
+    num_classes: int,
+    style: str = "caffe",
+    base_filters: int = 64,
+    fc_filters: int = 4096,
+    norm: str = "batch",
 ) -> keras.Model:
     """DeconvNet, made for object proposals of 224x224 pixels.
 
@@ -70,6 +78,7 @@ def deconvnet_vgg16(
 
     Args:
         num_classes: classes of the output.
+        style: whose ImageNet weights fit, "caffe" or "torchvision": it is the preprocessing.
         base_filters: channels of the first stage.
         fc_filters: channels of fc6 and fc7.
         norm: "batch" (statistics of the batch, as the authors train), "sync_batch" or

@@ -14,15 +14,14 @@ import keras
 from tfseg.backbones import vgg16
 from tfseg.layers.conv import MaxPool2D, conv2d, filler
 from tfseg.layers.resize import CropLike, Interp
-from tfseg.models.classification import IMAGENET_RGB
+from tfseg.models.classification import by_style
 from tfseg.registry import Preprocessing, register
 
 PAPER = "Chen et al., Semantic Image Segmentation with Deep Convolutional Nets, ICLR 2015"
 
 #: the released networks'
 DEEPLAB_BGR = Preprocessing("bgr", (104.008, 116.669, 122.675), (1.0, 1.0, 1.0))
-#: What the published ImageNet weights of each style were trained on.
-STYLES = {"caffe": DEEPLAB_BGR, "torchvision": IMAGENET_RGB}
+style_preprocessing = by_style(DEEPLAB_BGR)
 #: the filler of new classifiers
 CLASSIFIER = filler(keras.initializers.RandomNormal(0.0, 0.01))
 STRIDE = 8
@@ -53,17 +52,6 @@ FIELDS = {
     "4x4r4": Field(4, 4),
     "4x4r8": Field(4, 8),
 }
-
-
-def style_preprocessing(options: dict[str, Any]) -> Preprocessing:
-    """The preprocessing of a style's published ImageNet weights.
-
-    Raises:
-        ValueError: for an unknown style.
-    """
-    if options["style"] not in STYLES:
-        raise ValueError(f"style must be one of {sorted(STYLES)}, not {options['style']!r}")
-    return STYLES[options["style"]]
 
 
 def aligned_pool(x: Any, stage: int, name: str) -> Any:

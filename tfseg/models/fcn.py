@@ -13,7 +13,7 @@ from tfseg.backbones import caffenet, googlenet, vgg16
 from tfseg.layers.conv import MaxPool2D, conv2d
 from tfseg.layers.resize import CropLike
 from tfseg.layers.upsample import bilinear_deconvolution
-from tfseg.models.classification import CAFFE_BGR_MEAN, googlenet_preprocessing
+from tfseg.models.classification import CAFFE_BGR_MEAN, by_style, googlenet_preprocessing
 from tfseg.registry import register
 
 PAPER = "Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015"
@@ -83,9 +83,12 @@ def _fcn_vgg16(
 
 
 def _register_vgg16(name: str, stride: int, scales: tuple[float, float]) -> None:
-    @register(name, task="semantic", paper=PAPER, num_classes=21, preprocessing=CAFFE_BGR_MEAN)
+    preprocessing = by_style(CAFFE_BGR_MEAN)
+
+    @register(name, task="semantic", paper=PAPER, num_classes=21, preprocessing=preprocessing)
     def build(
         num_classes: int,
+        style: str = "caffe",
         learned_upsampling: bool = False,
         base_filters: int = 64,
         fc_filters: int = 4096,
@@ -95,6 +98,7 @@ def _register_vgg16(name: str, stride: int, scales: tuple[float, float]) -> None
 
         Args:
             num_classes: classes of the output.
+            style: whose ImageNet weights fit, "caffe" or "torchvision": it is the preprocessing.
             learned_upsampling: the twofold upsamplings between the skips learn, from bilinear
                 interpolation, as in the CVPR paper (section 4.2) and its 2014 release; False:
                 they are fixed, as in the later release. The last upsampling is always fixed.

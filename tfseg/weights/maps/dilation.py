@@ -45,7 +45,7 @@ ARCHITECTURE = Architecture(
         Map("dilated_vgg16", "caffe", _caffe, ("ctx_",)),
         Map("dilated*_vgg16", "caffe", _caffe),
     ),
-    trunks=vgg.trunks("dilated*_vgg16"),
+    trunks=vgg.trunks("dilated*_vgg16", torchvision=False),
     heads={"dilated*_vgg16": r"final|ctx_.*"},
     taps={"dilated*_vgg16": _tap},
 )

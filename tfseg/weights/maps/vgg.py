@@ -67,14 +67,13 @@ def _trunk_torchvision(name: str) -> str | Target:
     return _decimated({"6": "classifier.0", "7": "classifier.3"}[match[1]]) if match else name
 
 
-def trunks(networks: str) -> tuple[Map, ...]:
+def trunks(networks: str, *, torchvision: bool = True) -> tuple[Map, ...]:
     """The maps of VGG16's classifiers for networks whose trunk it is, with fc6 and fc7 or not.
 
     Args:
         networks: shell pattern of registered names.
+        torchvision: they can be built with the preprocessing of torchvision's weights too.
     """
-
-    return (
-        Map(networks, "caffe", _trunk_caffe, ("fc",)),
-        Map(networks, "torchvision", _trunk_torchvision, ("classifier.",)),
-    )
+    caffe = Map(networks, "caffe", _trunk_caffe, ("fc",))
+    other = Map(networks, "torchvision", _trunk_torchvision, ("classifier.",))
+    return (caffe, other) if torchvision else (caffe,)
