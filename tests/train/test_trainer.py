@@ -94,8 +94,13 @@ def test_a_signal_ends_the_run_after_the_step(tmp_path, unbroken, capsys, kind):
 
 def test_a_second_signal_acts_at_once(tmp_path):
     callbacks = [Signal(signal.SIGINT, 6), Signal(signal.SIGINT, 6)]
-    with pytest.raises(KeyboardInterrupt):
-        trainer(tmp_path / "run", callbacks=callbacks).run()
+    # Programs started in the background of a script ignore it.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer(tmp_path / "run", callbacks=callbacks).run()
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_a_loss_that_is_not_finite_names_its_samples_and_spares_the_state(tmp_path, unbroken):
