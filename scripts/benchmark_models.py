@@ -1,0 +1,165 @@
+"""Measures every network at its paper's input size, and makes docs/benchmarks.md of the figures.
+
+What the JSON file has is not measured again: a run that was interrupted continues.
+"""
+
+import fnmatch
+import importlib.util
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import benchmark_records as records
+import benchmark_sizes
+import benchmark_table
+import click
+import torch_peers
+from tqdm import tqdm
+
+from tfseg import benchmark, list_models
+from tfseg.benchmark import BenchmarkError, Contender, Job, OutOfMemory, OutOfTime
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MODES = ("infer", "train")
+Task = tuple[Job, str]
+
+
+def chosen(patterns: Sequence[str]) -> list[str]:
+    """The networks that match a pattern, or all if there is none, in the table's order.
+
+    Raises:
+        ValueError: if a pattern matches none, or a registered network has no input size.
+    """
+    known = list_models()
+    benchmark_sizes.check(known)
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            raise ValueError(f"no model matches {pattern!r}; there is: {', '.join(known)}")
+    return [
+        name
+        for name in benchmark_sizes.INPUTS
+        if name in known and (not patterns or any(fnmatch.fnmatch(name, p) for p in patterns))
+    ]
+
+
+def plan(models: Sequence[str], modes: Sequence[str], against: str | None) -> list[Task]:
+    """What is measured, each beside the peer if it has the network."""
+    return [
+        (
+            benchmark_sizes.job(model, mode),
+            against if against and model in torch_peers.NAMES else "",
+        )
+        for model in models
+        for mode in modes
+    ]
+
+
+def measure(job: Job, peer: str, runs: int, timeout: float) -> dict[str, Any]:
+    """The content of a record: ``result``, as `benchmark.run` gives it, or ``error``."""
+    contenders = [Contender("tfseg", benchmark.tfseg_session)]
+    if peer:
+        contenders.append(Contender(peer, torch_peers.session))
+    try:
+        result = benchmark.run(job, contenders, runs, timeout=timeout)
+    except OutOfMemory as e:
+        return {"error": {"kind": "out of memory", "message": str(e)}}
+    except OutOfTime:
+        return {"error": {"kind": "out of time", "message": f"not done in {timeout:g} s"}}
+    except BenchmarkError as e:
+        return {"error": {"kind": "failed", "message": str(e)}}
+    del result["job"]
+    return {"result": result}
+
+
+def measure_all(
+    tasks: Sequence[Task], store: Path, runs: int, timeout: float, again: bool
+) -> dict[str, dict[str, Any]]:
+    """Measures what the store lacks; of a pair that failed, tfseg alone too.
+
+    Args:
+        tasks: in order.
+        store: the JSON file, rewritten after each.
+        runs: steps of each contender.
+        timeout: seconds a job.
+        again: also what the store has.
+
+    Returns:
+        All records of the store.
+    """
+    known = records.load(store)
+    run = {
+        "command": shlex.join(["python", "scripts/benchmark_models.py", *sys.argv[1:]]),
+        "load_average": os.getloadavg()[0],
+    }
+    with tqdm(total=len(tasks), unit="job") as bar:
+        for job, peer in tasks:
+            for beside in (peer, "") if peer else ("",):
+                name = records.key(job, beside)
+                bar.set_description(name)
+                if again or name not in known:
+                    known[name] = records.new(
+                        job, beside, run=run, **measure(job, beside, runs, timeout)
+                    )
+                    records.save(store, known)
+                if "result" in known[name]:
+                    break
+            bar.update()
+    return known
+
+
+@click.command(help=__doc__)
+@click.option("--only", multiple=True, metavar="PATTERN", help="Of names, as fcn*; repeatable.")
+@click.option("--mode", type=click.Choice([*MODES, "both"]), default="both", show_default=True)
+@click.option("--against", type=click.Choice(["torch"]), help="A peer, measured in alternation.")
+@click.option("--runs", default=3, show_default=True, help="Measured steps of each.")
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds a job.")
+@click.option("--again", is_flag=True, help="Also measure what the JSON file has.")
+@click.option("--table-only", is_flag=True, help="Measure nothing.")
+@click.option(
+    "--json",
+    "store",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DOCS / "benchmarks.json",
+    help="Where the figures are kept. Default: docs/benchmarks.json.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DOCS / "benchmarks.md",
+    help="Where the table goes. Default: docs/benchmarks.md.",
+)
+def main(
+    only: tuple[str, ...],
+    mode: str,
+    against: str | None,
+    runs: int,
+    timeout: float,
+    again: bool,
+    table_only: bool,
+    store: Path,
+    out: Path,
+) -> None:
+    if against == "torch" and any(
+        importlib.util.find_spec(name) is None for name in ("torch", "torchvision")
+    ):
+        raise click.UsageError("torch or torchvision is not installed: pip install -e .[bench]")
+    for path in (store, out):
+        if not path.parent.is_dir():
+            raise click.UsageError(f"{path.parent} is no folder to write {path.name} to")
+    if runs < 1 or timeout <= 0:
+        raise click.UsageError("--runs and --timeout must be positive")
+    try:
+        tasks = plan(chosen(only), MODES if mode == "both" else (mode,), against)
+        found = records.load(store)
+        if not table_only:
+            found = measure_all(tasks, store, runs, timeout, again)
+        out.write_text(benchmark_table.document(found), encoding="utf-8")
+    except ValueError as e:
+        raise click.ClickException(str(e)) from e
+
+
+if __name__ == "__main__":
+    main()
