@@ -1,5 +1,6 @@
 """Shared fixtures: real data and goldens that live beside the checkout."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -26,3 +27,14 @@ def shared():
         return found
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def _free_memory(request):
+    """Networks of slow tests are large, and Keras keeps them in cycles and in its session."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        import keras
+
+        keras.utils.clear_session()
+        gc.collect()
