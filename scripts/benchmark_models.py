@@ -66,18 +66,23 @@ def measure(job: Job, peer: str, runs: int, timeout: float) -> dict[str, Any]:
         result = benchmark.run(job, contenders, runs, timeout=timeout)
     except OutOfMemory as e:
         return {"error": {"kind": "out of memory", "message": str(e)}}
-    except OutOfTime:
-        return {"error": {"kind": "out of time", "message": f"not done in {timeout:g} s"}}
+    except OutOfTime as e:
+        return {"error": {"kind": "out of time", "message": f"{e}: {timeout:g} s"}}
     except BenchmarkError as e:
         return {"error": {"kind": "failed", "message": str(e)}}
     del result["job"]
     return {"result": result}
 
 
+def _hopeless(error: dict[str, str]) -> bool:
+    """Whether tfseg alone would fail too; with the memory of two it may not."""
+    return error["kind"] == "out of time" and error["message"].startswith("tfseg:")
+
+
 def measure_all(
     tasks: Sequence[Task], store: Path, runs: int, timeout: float, again: bool
 ) -> dict[str, dict[str, Any]]:
-    """Measures what the store lacks; of a pair that failed, tfseg alone too.
+    """Measures what the store lacks; of a pair that failed, tfseg alone if that may help.
 
     Args:
         tasks: in order.
@@ -104,7 +109,7 @@ def measure_all(
                         job, beside, run=run, **measure(job, beside, runs, timeout)
                     )
                     records.save(store, known)
-                if "result" in known[name]:
+                if "result" in known[name] or _hopeless(known[name]["error"]):
                     break
             bar.update()
     return known

@@ -81,7 +81,7 @@ def _measured(found: Records, job: Job) -> tuple[dict[str, Any] | None, str, str
             return _contenders(beside)[0], "", f"{beside['result']['ratios']['torch']:.2f}"
         ratio = beside["error"]["kind"]
     if alone is None:
-        return None, "not measured", ratio
+        return None, ratio or "not measured", ratio
     if "error" in alone:
         return None, alone["error"]["kind"], ratio
     return _contenders(alone)[0], "", ratio

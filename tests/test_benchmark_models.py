@@ -108,22 +108,31 @@ def test_interrupted_run_continues(monkeypatch, tmp_path):
         measured.append((job.model, peer))
         if job.model == "vgg16" and peer:
             return {"error": {"kind": "out of memory", "message": "torch: killed"}}
+        if job.model == "resnet50":
+            return {"error": {"kind": "out of time", "message": "tfseg: not done in time: 60 s"}}
         if job.model == "unet":
             raise KeyboardInterrupt
         return {"result": result(0.5, 2**20)}
 
     monkeypatch.setattr(benchmark_models, "measure", measure)
     store = tmp_path / "figures.json"
-    tasks = benchmark_models.plan(["alexnet", "vgg16", "unet"], ("infer",), "torch")
+    models = ["alexnet", "vgg16", "resnet50", "unet"]
+    tasks = benchmark_models.plan(models, ("infer",), "torch")
     with pytest.raises(KeyboardInterrupt):
         benchmark_models.measure_all(tasks, store, 3, 60.0, again=False)
-    # a pair that failed leaves tfseg to be measured alone
-    assert measured == [("alexnet", "torch"), ("vgg16", "torch"), ("vgg16", ""), ("unet", "torch")]
+    # a pair that failed leaves tfseg to be measured alone, if it was not tfseg that was too slow
+    assert measured == [
+        ("alexnet", "torch"),
+        ("vgg16", "torch"),
+        ("vgg16", ""),
+        ("resnet50", "torch"),
+        ("unet", "torch"),
+    ]
     measured.clear()
-    found = benchmark_models.measure_all(tasks[:2], store, 3, 60.0, again=False)
+    found = benchmark_models.measure_all(tasks[:3], store, 3, 60.0, again=False)
     assert measured == []
     assert found == benchmark_records.load(store)
-    assert len(found) == 3
+    assert len(found) == 4
     benchmark_models.measure_all(tasks[:1], store, 3, 60.0, again=True)
     assert measured == [("alexnet", "torch")]
 
@@ -145,6 +154,7 @@ def cells(document, model):
 
 def test_table():
     memory = {"error": {"kind": "out of memory", "message": "torch: its process was killed"}}
+    slow = {"error": {"kind": "out of time", "message": "tfseg: not done in time: 60 s"}}
     trace = "tfseg: Traceback\n  a line\nValueError: wrong"
     found = records_of(
         ("unet", "infer", "torch", {"result": result(2.0, 3 * 2**30, torch_seconds=3.0)}),
@@ -154,6 +164,12 @@ def test_table():
         ("vgg16", "train", "torch", memory),
         ("vgg16", "train", "", {"error": {"kind": "failed", "message": trace}}),
         ("psp_mobilenet_v2", "infer", "", {"result": result(0.25, 2**30)}),
+        (
+            "resnet50",
+            "infer",
+            "torch",
+            {"error": {"kind": "out of time", "message": "tfseg: 60 s"}},
+        ),
     )
     document = benchmark_table.document(found)
     infer, train = cells(document, "unet")
@@ -165,6 +181,9 @@ def test_table():
     infer, train = cells(document, "psp_mobilenet_v2")
     assert infer == ["473 x 473", "2.5", "250", "4.0", "1024", ""]
     assert train == ["2 of 473 x 473", "not measured", "", ""]
+    infer, train = cells(document, "resnet50")
+    assert infer == ["224 x 224", "", "out of time", "", "", "out of time"]
+    assert train == ["224 x 224", "not measured", "", ""]
     assert "- machine: 2 cores, a processor, a system\n" in document
     assert "- load average before it began: 0.25\n" in document
     assert "- command: `python scripts/benchmark_models.py --runs 3`\n" in document
