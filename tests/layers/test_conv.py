@@ -71,3 +71,19 @@ def test_layers_of_one_shape_start_differently_and_reproducibly():
     first, second = kernels()
     assert np.abs(first - second).max() > 0.1
     np.testing.assert_array_equal(first, kernels()[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}])
+def test_grouped_convolutions_are_those_of_keras(options):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 12))
+    model = keras.Model(inputs, conv2d(inputs, 8, 3, groups=4, use_bias=True, name="a", **options))
+    layer = model.get_layer("a")
+    x = np.random.default_rng(0).normal(size=(2, 9, 11, 12)).astype("float32")
+    found = model(x)
+    if "stride" in options:
+        x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = layer.bias + keras.ops.conv(
+        x, layer.kernel, layer.strides, layer.padding, dilation_rate=layer.dilation_rate
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
