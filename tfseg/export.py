@@ -29,7 +29,9 @@ def export(
     """Writes ``directory/<version>/``, as TensorFlow Serving reads models.
 
     Signatures, each with any batch size and any image size that the model takes (a U-Net of
-    valid convolutions takes sides of 16 k + 60 and answers for their centre, 184 less):
+    valid convolutions takes sides of 16 k + 60 and answers for their centre, 184 less; a dilation
+    network sides of 8 k + 372, for k cells; the tiling around them, a CRF and a boost of rare
+    labels stay with `tfseg.predict`):
 
     - ``serving_default``: "image_bytes", string (B,) of JPEG or PNG files. The images of a batch
       must have one size. EXIF orientations are not applied.
