@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfseg.layers.conv import MaxPool2D, batch_norm, conv2d
+from tfseg.layers.conv import MaxPool2D, WideConv2D, batch_norm, conv2d
 from tfseg.layers.resize import CenterCropLike, PadLike
 
 
@@ -87,3 +88,26 @@ def test_grouped_convolutions_are_those_of_keras(options):
         x, layer.kernel, layer.strides, layer.padding, dilation_rate=layer.dilation_rate
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 29), (13, 12), (5, 30), (1, 1)])
+def test_wide_convolutions_are_those_of_keras(size):
+    """Also where taps fall outside the map altogether, and with sizes known only when it runs."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 5))
+    model = keras.Model(inputs, conv2d(inputs, 4, 3, dilation=12, use_bias=True, name="a"))
+    layer = model.get_layer("a")
+    assert isinstance(layer, WideConv2D)
+    x = np.random.default_rng(0).normal(size=(2, *size, 5)).astype("float32")
+    expected = layer.bias + keras.ops.conv(x, layer.kernel, 1, "same", dilation_rate=12)
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    dynamic = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 5))])
+    np.testing.assert_allclose(dynamic(x), expected, atol=1e-5)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x) ** 2)
+    found = tape.gradient(loss, layer.kernel.value)
+    with tf.GradientTape() as tape:
+        other = keras.ops.conv(x, layer.kernel, 1, "same", dilation_rate=12) + layer.bias
+        loss = tf.reduce_sum(other**2)
+    wanted = tape.gradient(loss, layer.kernel.value)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
