@@ -116,3 +116,57 @@ def test_deepest_counts():
     trainable = sum(int(np.prod(v.shape)) for v in learned.trainable_variables)
     assert trainable == 134_362_751 + 2 * 4 * 4 * 21 * 21
     assert tfseg.build("fcn8s_vgg16", 60).count_params() == 135_589_364
+
+
+def _caffe_checkpoint(model, names, dense):
+    """Random arrays under Caffe's names, in Caffe's layout, for a trunk's layers."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for layer in model.layers:
+        if layer.name.startswith("backbone.") and layer.weights:
+            kernel, bias = layer.get_weights()
+            name = names(layer.name.removeprefix("backbone."))
+            array = rng.normal(size=kernel.transpose(3, 2, 0, 1).shape).astype("float32")
+            arrays[f"{name}/0"] = array.reshape(len(array), -1) if name in dense else array
+            arrays[f"{name}/1"] = rng.normal(size=bias.shape).astype("float32")
+    return arrays
+
+
+def test_caffenet_becomes_a_trunk():
+    model = tfseg.build("fcn32s_alexnet", 2, fc_filters=8)
+    arrays = _caffe_checkpoint(model, str, ("fc6", "fc7"))
+    arrays |= {"fc8/0": np.ones((5, 8), np.float32), "fc8/1": np.ones(5, np.float32)}
+    load_weights(model, arrays, part="backbone")
+    # The fully connected layer sees the whole 6x6 map, channels first.
+    features = np.random.default_rng(1).normal(size=(1, 6, 6, 256)).astype("float32")
+    expected = arrays["fc6/0"] @ features[0].transpose(2, 0, 1).ravel() + arrays["fc6/1"]
+    found = np.ravel(model.get_layer("backbone.fc6")(features))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    kernel = model.get_layer("backbone.conv2").get_weights()[0]
+    np.testing.assert_array_equal(kernel, arrays["conv2/0"].transpose(2, 3, 1, 0))
+
+
+def test_bvlc_googlenet_becomes_a_trunk():
+    stem = {"conv1": "conv1/7x7_s2", "conv2": "conv2/3x3_reduce", "conv3": "conv2/3x3"}
+    units = {
+        "branch1": "1x1",
+        "branch2.0": "3x3_reduce",
+        "branch2.1": "3x3",
+        "branch3.0": "5x5_reduce",
+        "branch3.1": "5x5",
+        "branch4.1": "pool_proj",
+    }
+
+    def bvlc(name):
+        name = name.removesuffix(".conv")
+        block, _, unit = name.partition(".")
+        return stem[name] if name in stem else f"inception_{block[-2:]}/{units[unit]}"
+
+    model = tfseg.build("fcn32s_googlenet", 2)
+    arrays = _caffe_checkpoint(model, bvlc, ())
+    for head in ("loss1/classifier", "loss2/fc", "loss3/classifier"):
+        arrays[f"{head}/0"] = np.ones((5, 8), np.float32)
+    load_weights(model, arrays, part="backbone")
+    kernel = model.get_layer("backbone.inception4d.branch3.1.conv").get_weights()[0]
+    assert kernel.shape == (5, 5, 32, 64)
+    np.testing.assert_array_equal(kernel, arrays["inception_4d/5x5/0"].transpose(2, 3, 1, 0))
