@@ -127,8 +127,8 @@ def measure_all(
     "--json",
     "store",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=DOCS / "benchmarks.json",
-    help="Where the figures are kept. Default: docs/benchmarks.json.",
+    default=Path("runs") / "benchmarks.json",
+    help="Where the figures are kept. Default: runs/benchmarks.json.",
 )
 @click.option(
     "--out",
@@ -151,9 +151,9 @@ def main(
         importlib.util.find_spec(name) is None for name in ("torch", "torchvision")
     ):
         raise click.UsageError("torch or torchvision is not installed: pip install -e .[bench]")
-    for path in (store, out):
-        if not path.parent.is_dir():
-            raise click.UsageError(f"{path.parent} is no folder to write {path.name} to")
+    store.parent.mkdir(parents=True, exist_ok=True)
+    if not out.parent.is_dir():
+        raise click.UsageError(f"{out.parent} is no folder to write {out.name} to")
     if runs < 1 or timeout <= 0:
         raise click.UsageError("--runs and --timeout must be positive")
     try:

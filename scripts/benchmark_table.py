@@ -25,7 +25,7 @@ COLUMNS = (
 )
 HEAD = """# Speed of every network
 
-Made by `scripts/benchmark_models.py`, of figures in `benchmarks.json`; not edited by hand.
+Made by `scripts/benchmark_models.py`; not edited by hand.
 
 {facts}
 
