@@ -276,8 +276,9 @@ def models(task: str | None, match: str | None) -> None:
     names = tfseg.list_models(task=task, match=match)
     entries = [registry.entry(name) for name in names]
     width = min(shutil.get_terminal_size().columns, 120)
+    column = max((len(name) for name in names), default=0)
     for e in entries:
-        click.echo(f"{e.name:20s} {e.task:16s} {e.paper}"[:width])
+        click.echo(f"{e.name:{column}s}  {e.task:14s}  {e.paper}"[:width])
 
 
 if __name__ == "__main__":
