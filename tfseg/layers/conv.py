@@ -62,7 +62,8 @@ def batch_norm(
 
 
 def _accelerated() -> bool:
-    return any(keras.distribution.list_devices(kind) for kind in ("gpu", "tpu"))
+    # Without a type Keras lists accelerators, or CPUs where there are none.
+    return not all(device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
 @keras.saving.register_keras_serializable(package="tfseg")
