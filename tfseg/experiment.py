@@ -183,16 +183,8 @@ def train(
     What can be wrong is checked first: data, transforms, model, weights.
     """
     keras.utils.set_random_seed(experiment.seed)
-    reader = open_split(experiment, "train")
-    validation = open_split(experiment, "validation") if experiment.data.validation else None
-    probe = build_model(experiment)
-    preprocessing = probe.spec.preprocessing
-    make_dataset(experiment, reader, preprocessing, run_dir)
-    # In training a predictor must follow the weights.
-    live = experiment.predict.model_copy(update={"freeze": False, "label_boost": 0.0})
-    make_predictor(probe, live)
-    live = live.model_copy(update={"crf": None})
-    del probe
+    reader, validation, preprocessing = _checked(experiment, run_dir)
+    live = _live(experiment.predict).model_copy(update={"crf": None})
 
     def dataset(start_step: int) -> tf.data.Dataset:
         return make_dataset(experiment, reader, preprocessing, run_dir, start_step)
@@ -227,6 +219,28 @@ def train(
         del trainer
         measure_batch_statistics(experiment, run_dir, dataset(outcome.step))
     return outcome
+
+
+def _live(section: config.Predict) -> config.Predict:
+    """How a model in training is predicted with: its weights change, and labels are not counted."""
+    return section.model_copy(update={"freeze": False, "label_boost": 0.0})
+
+
+def _checked(
+    experiment: config.Experiment, run_dir: Path
+) -> tuple[Reader, Reader | None, Preprocessing]:
+    """The readers of both splits and the model's preprocessing.
+
+    Raises:
+        ValueError: what is wrong with data, transforms, model, weights or prediction.
+    """
+    reader = open_split(experiment, "train")
+    validation = open_split(experiment, "validation") if experiment.data.validation else None
+    probe = build_model(experiment)
+    preprocessing: Preprocessing = probe.spec.preprocessing
+    make_dataset(experiment, reader, preprocessing, run_dir)
+    make_predictor(probe, _live(experiment.predict))
+    return reader, validation, preprocessing
 
 
 def measure_batch_statistics(
@@ -286,12 +300,6 @@ def train_stages(
 
 def _check_stage(stage: config.Experiment) -> None:
     """Finds what is wrong with a stage before the stages in front of it are trained."""
-    reader = open_split(stage, "train")
-    if stage.data.validation:
-        open_split(stage, "validation")
     without = {"weights": None, "backbone_weights": None}
     bare = stage.model_copy(update={"model": stage.model.model_copy(update=without)})
-    model = build_model(bare)
-    make_dataset(stage, reader, model.spec.preprocessing, Path())
-    live = stage.predict.model_copy(update={"freeze": False, "label_boost": 0.0})
-    make_predictor(model, live)
+    _checked(bare, Path())

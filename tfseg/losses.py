@@ -34,10 +34,12 @@ def _check(labels: Any, logits: Any, class_weights: Any) -> None:
         )
 
 
-def _labels_and_weights(
+def _prepared(
     labels: Any, logits: Any, ignore_label: int, class_weights: Any, pixel_weights: Any
-) -> tuple[Any, Any]:
-    """Labels that are classes everywhere, and the weight of each pixel; see the losses."""
+) -> tuple[Any, Any, Any]:
+    """Labels that are classes everywhere, float32 logits, and the pixels' weights."""
+    labels, logits = ops.convert_to_tensor(labels), class_logits(ops.convert_to_tensor(logits))
+    _check(labels, logits, class_weights)
     labels = ops.cast(labels, "int32")
     scored = labels != ignore_label
     known = ops.logical_and(labels >= 0, labels < logits.shape[-1])
@@ -49,7 +51,7 @@ def _labels_and_weights(
         weights *= ops.take(ops.convert_to_tensor(class_weights, dtype="float32"), safe)
     if pixel_weights is not None:
         weights *= ops.cast(pixel_weights, "float32")
-    return safe, weights
+    return safe, ops.cast(logits, "float32"), weights
 
 
 def softmax_cross_entropy(
@@ -80,10 +82,7 @@ def softmax_cross_entropy(
     Raises:
         ValueError: where ranks, sizes or the number of class weights do not fit.
     """
-    labels, logits = ops.convert_to_tensor(labels), class_logits(ops.convert_to_tensor(logits))
-    _check(labels, logits, class_weights)
-    safe, weights = _labels_and_weights(labels, logits, ignore_label, class_weights, pixel_weights)
-    logits = ops.cast(logits, "float32")
+    safe, logits, weights = _prepared(labels, logits, ignore_label, class_weights, pixel_weights)
     losses = ops.sparse_categorical_crossentropy(safe, logits, from_logits=True)
     return ops.sum(weights * losses), ops.sum(weights)
 
@@ -105,10 +104,8 @@ def mean_absolute_error(
     Returns:
         (sum, normaliser), float32 scalars.
     """
-    labels, logits = ops.convert_to_tensor(labels), class_logits(ops.convert_to_tensor(logits))
-    _check(labels, logits, class_weights)
-    safe, weights = _labels_and_weights(labels, logits, ignore_label, class_weights, pixel_weights)
-    probabilities = ops.softmax(ops.cast(logits, "float32"))
+    safe, logits, weights = _prepared(labels, logits, ignore_label, class_weights, pixel_weights)
+    probabilities = ops.softmax(logits)
     wanted = ops.one_hot(safe, logits.shape[-1], dtype="float32")
     errors = ops.mean(ops.absolute(wanted - probabilities), axis=-1)
     return ops.sum(weights * errors), ops.sum(weights)

@@ -157,7 +157,9 @@ def build(name: str, num_classes: int | None = None, **options: Any) -> Any:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a positive integer, not {num_classes!r}")
     resolved = {**known, **options}
+    # Before the network, which can take seconds: it refuses options that it depends on.
+    preprocessing = found.preprocess(resolved)
     model = found.builder(num_classes, **resolved)
     model.name = name
-    model.spec = Spec(name, num_classes, resolved, preprocessing=found.preprocess(resolved))
+    model.spec = Spec(name, num_classes, resolved, preprocessing=preprocessing)
     return model

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfseg.layers.conv import MSRA, MaxPool2D, Norm, conv2d
+from tfseg.layers.conv import MaxPool2D, Norm, conv2d
 
 #: channels, as multiples of the first stage's, and convolutions of each stage
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
@@ -30,7 +30,6 @@ def vgg16(
     padding: int | None = None,
     conv5_dilation: int = 1,
     base_filters: int = 64,
-    initializer: Any = MSRA,
     prefix: str = "",
 ) -> dict[str, Any]:
     """VGG16's thirteen convolutions and five pools.
@@ -45,7 +44,6 @@ def vgg16(
         padding: of the others, and of the first too where it is 0; None: what keeps the size.
         conv5_dilation: of the last stage's convolutions.
         base_filters: channels of the first stage; 64 in the paper.
-        initializer: of kernels.
         prefix: of every layer name.
 
     Returns:
@@ -62,7 +60,6 @@ def vgg16(
                 padding=first_padding if index == 0 and padding is None else padding,
                 dilation=dilation,
                 use_bias=True,
-                initializer=initializer,
                 name=f"{prefix}features.{index}",
             )
             index += 1
@@ -75,6 +72,44 @@ def vgg16(
         index += 1
         features[f"c{stage}"] = x
     return features
+
+
+def fully_connected(
+    x: Any,
+    kernel: int,
+    filters: int,
+    *,
+    dropout: float,
+    dilation: int = 1,
+    keep_size: bool = False,
+    branch: str = "",
+) -> Any:
+    """An ImageNet classifier's fc6 and fc7 as convolutions, each with ReLU and dropout.
+
+    Layers are "backbone.fc6", "backbone.fc7" and so on: ImageNet weights fit them.
+
+    Args:
+        x: (B, H, W, C), the trunk's last map.
+        kernel: side of fc6: 7 of VGG16's; fc7 has 1.
+        filters: channels of both.
+        dropout: rate behind both.
+        dilation: of fc6.
+        keep_size: pad fc6 so that the map keeps its size; else nothing is padded.
+        branch: end of every layer name.
+    """
+    for number, side in ((6, kernel), (7, 1)):
+        x = conv2d(
+            x,
+            filters,
+            side,
+            padding=(side - 1) * dilation // 2 if keep_size else 0,
+            dilation=dilation if number == 6 else 1,
+            use_bias=True,
+            name=f"backbone.fc{number}{branch}",
+        )
+        x = keras.layers.ReLU(name=f"backbone.relu{number}{branch}")(x)
+        x = keras.layers.Dropout(dropout, name=f"backbone.drop{number}{branch}")(x)
+    return x
 
 
 def layer_names(norms: bool = False) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from tfseg.backbones import vgg16
+from tfseg.backbones.vgg import fully_connected
 from tfseg.layers.conv import MaxPool2D, conv2d, filler
 from tfseg.layers.resize import CropLike, Interp
 from tfseg.models.classification import by_style
@@ -67,23 +68,6 @@ def _even_pool(x: Any, stage: int, name: str) -> Any:
     return MaxPool2D(2, 2 if stage < 4 else 1, padding=1, name=name)(x)
 
 
-def fully_connected(
-    x: Any, number: int, kernel: int, dilation: int, filters: int, dropout: float, branch: str = ""
-) -> Any:
-    """fc6 or fc7 as a convolution that keeps the map's size, ReLU and dropout."""
-    x = conv2d(
-        x,
-        filters,
-        kernel,
-        padding=(kernel - 1) * dilation // 2,
-        dilation=dilation,
-        use_bias=True,
-        name=f"backbone.fc{number}{branch}",
-    )
-    x = keras.layers.ReLU(name=f"backbone.relu{number}{branch}")(x)
-    return keras.layers.Dropout(dropout, name=f"backbone.drop{number}{branch}")(x)
-
-
 def upsampled(scores: Any, image: Any, factor: int, name: str, offset: int = 0) -> Any:
     """Scores of stride ``factor`` at the image's size.
 
@@ -132,8 +116,9 @@ def _deeplab(
         # Caffe's average counts the padding.
         x = keras.layers.ZeroPadding2D(1, name="backbone.pool5a.pad")(x)
         x = keras.layers.AveragePooling2D(3, 1, name="backbone.pool5a")(x)
-    x = fully_connected(x, 6, field.kernel, field.dilation, filters, dropout)
-    x = fully_connected(x, 7, 1, 1, filters, dropout)
+    x = fully_connected(
+        x, field.kernel, filters, dropout=dropout, dilation=field.dilation, keep_size=True
+    )
     x = conv2d(x, num_classes, 1, use_bias=True, initializer=CLASSIFIER, name="fc8")
     logits = upsampled(x, image, STRIDE, "fc8", EVEN_OFFSET if even else 0)
     if not multiscale_features:

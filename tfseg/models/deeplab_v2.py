@@ -10,13 +10,13 @@ from typing import Any
 import keras
 
 from tfseg.backbones import resnet, vgg16
+from tfseg.backbones.vgg import fully_connected
 from tfseg.layers.conv import batch_norm, conv2d
 from tfseg.layers.resize import Interp, ResizeLike
 from tfseg.models.deeplab import (
     CLASSIFIER,
     STRIDE,
     aligned_pool,
-    fully_connected,
     style_preprocessing,
     upsampled,
 )
@@ -103,8 +103,15 @@ def deeplab_aspp_vgg16(
     )["c5"]
     branches = []
     for index, rate in enumerate(_rates(aspp), start=1):
-        y = fully_connected(x, 6, 3, rate, fc_filters, dropout, f"_{index}")
-        y = fully_connected(y, 7, 1, 1, fc_filters, dropout, f"_{index}")
+        y = fully_connected(
+            x,
+            3,
+            fc_filters,
+            dropout=dropout,
+            dilation=rate,
+            keep_size=True,
+            branch=f"_{index}",
+        )
         name = f"fc8_{index}"
         branches.append(conv2d(y, num_classes, 1, use_bias=True, initializer=CLASSIFIER, name=name))
     return _segmenter(image, keras.layers.Add(name="fc8")(branches), multiscale)
@@ -135,7 +142,6 @@ def deeplab_aspp_resnet101(
             ImageNet weights fit.
         backbone_norm: "frozen_batch" as released, "batch" or "sync_batch".
     """
-    style_preprocessing({"style": style})
     image = keras.Input((None, None, 3), name="image")
     x = resnet(
         image,

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from tfseg.backbones import vgg16
+from tfseg.backbones.vgg import fully_connected
 from tfseg.layers.conv import MaxPool2D, conv2d
 from tfseg.layers.upsample import DepthwiseConv2DTranspose
 from tfseg.registry import Preprocessing, register
@@ -109,11 +110,7 @@ def _front_end(
         base_filters=base_filters,
         prefix="backbone.",
     )["c5"]
-    for number, kernel, dilation in ((6, 7, 4), (7, 1, 1)):
-        name = f"backbone.fc{number}"
-        x = conv2d(x, fc_filters, kernel, padding=0, dilation=dilation, use_bias=True, name=name)
-        x = keras.layers.ReLU(name=f"backbone.relu{number}")(x)
-        x = keras.layers.Dropout(dropout, name=f"backbone.drop{number}")(x)
+    x = fully_connected(x, 7, fc_filters, dropout=dropout, dilation=4)
     return _scores(x, num_classes, keras.initializers.RandomNormal(stddev=0.001), "final")
 
 
@@ -166,12 +163,10 @@ def _context(
 
 
 def _preprocessing(options: dict[str, Any]) -> Preprocessing:
-    return Preprocessing("bgr", MEANS[options["mean"]], (1.0, 1.0, 1.0))
-
-
-def _check_mean(mean: str) -> None:
+    mean = options["mean"]
     if mean not in MEANS:
         raise ValueError(f"mean must be one of {sorted(MEANS)}, not {mean!r}")
+    return Preprocessing("bgr", MEANS[mean], (1.0, 1.0, 1.0))
 
 
 @register(
@@ -193,7 +188,6 @@ def dilated_vgg16(
         fc_filters: channels of fc6 and fc7.
         dropout: rate behind fc6 and fc7.
     """
-    _check_mean(mean)
     image = keras.Input((None, None, 3), name="image")
     widths = {"base_filters": base_filters, "fc_filters": fc_filters}
     return keras.Model(image, _front_end(image, num_classes, dropout=dropout, **widths))
@@ -231,7 +225,6 @@ def _register(
             dropout: rate behind fc6 and fc7. 0 where the context is trained behind a frozen front
                 end, whose features the authors store beforehand.
         """
-        _check_mean(mean)
         image = keras.Input((None, None, 3), name="image")
         widths = {"base_filters": base_filters, "fc_filters": fc_filters}
         x = _front_end(image, num_classes, dropout=dropout, **widths)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from tfseg.backbones import caffenet, googlenet, vgg16
+from tfseg.backbones.vgg import fully_connected
 from tfseg.layers.conv import MaxPool2D, conv2d
 from tfseg.layers.resize import CropLike
 from tfseg.layers.upsample import bilinear_deconvolution
@@ -23,15 +24,6 @@ MARGIN = 100
 
 def _ceil_pool(x: Any, stage: int, name: str) -> Any:
     return MaxPool2D(2, 2, ceil_mode=True, name=name)(x)
-
-
-def _fully_convolutional(x: Any, filters: int, kernel: int, dropout: float) -> Any:
-    """The classifier's fc6 and fc7 as convolutions."""
-    for number, size in ((6, kernel), (7, 1)):
-        x = conv2d(x, filters, size, padding=0, use_bias=True, name=f"backbone.fc{number}")
-        x = keras.layers.ReLU(name=f"backbone.relu{number}")(x)
-        x = keras.layers.Dropout(dropout, name=f"backbone.drop{number}")(x)
-    return x
 
 
 def _score(x: Any, num_classes: int, name: str) -> Any:
@@ -66,7 +58,7 @@ def _fcn_vgg16(
         base_filters=base_filters,
         prefix="backbone.",
     )
-    x = _fully_convolutional(features["c5"], fc_filters, 7, dropout)
+    x = fully_connected(features["c5"], 7, fc_filters, dropout=dropout)
     x = _score(x, num_classes, "score_fr")
     if stride < 32:
         x = bilinear_deconvolution(x, 2, 4, trainable=learned_upsampling, name="upscore2")
@@ -136,7 +128,8 @@ def fcn32s_alexnet(num_classes: int, fc_filters: int = 4096, dropout: float = 0.
     """
     image = keras.Input((None, None, 3), name="image")
     x = caffenet(image, first_padding=MARGIN, prefix="backbone.")["c5"]
-    x = _score(_fully_convolutional(x, fc_filters, 6, dropout), num_classes, "score_fr")
+    x = fully_connected(x, 6, fc_filters, dropout=dropout)
+    x = _score(x, num_classes, "score_fr")
     x = bilinear_deconvolution(x, 32, 63, trainable=False, name="upscore")
     return keras.Model(image, CropLike(18, dtype="float32", name="score")([x, image]))
 

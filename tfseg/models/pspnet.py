@@ -13,7 +13,7 @@ from tfseg.backbones.mobilenet_v2 import style_norm
 from tfseg.layers.conv import MSRA, Norm, batch_norm, conv2d
 from tfseg.layers.pyramid import pyramid_pooling
 from tfseg.layers.resize import ResizeLike
-from tfseg.models.classification import IMAGENET_RGB, mobilenet_preprocessing
+from tfseg.models.classification import by_style, mobilenet_preprocessing
 from tfseg.registry import Preprocessing, register
 
 PAPER = "Zhao et al., Pyramid Scene Parsing Network, CVPR 2017"
@@ -69,17 +69,13 @@ def _pspnet(
     return keras.Model(image, {"logits": logits, "aux": aux})
 
 
-def _resnet_preprocessing(options: dict[str, Any]) -> Preprocessing:
-    return CAFFE_BGR if options["style"] == "caffe" else IMAGENET_RGB
-
-
 def _register_resnet(layout: str, num_classes: int, caffe_stride_in: str) -> None:
     @register(
         f"psp_{layout}",
         task="semantic",
         paper=PAPER,
         num_classes=num_classes,
-        preprocessing=_resnet_preprocessing,
+        preprocessing=by_style(CAFFE_BGR),
     )
     def build(
         num_classes: int,
@@ -103,8 +99,6 @@ def _register_resnet(layout: str, num_classes: int, caffe_stride_in: str) -> Non
             backbone_norm: the trunk's, where it differs.
             dropout: rate before each classifier.
         """
-        if style not in STYLES:
-            raise ValueError(f"style must be one of {sorted(STYLES)}, not {style!r}")
         trunk = dict(STYLES[style])
         if style == "caffe":
             trunk["stride_in"] = caffe_stride_in
