@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import Attack
 from torch_pickles import Call, Named, Storage, dumps, tensor
 
 from tfseg.weights import WeightsError, pickles, read_weights, torch_tensors
@@ -52,18 +53,10 @@ def test_other_torch_files_say_what_to_do(name, message):
         read_weights(FILES / name)
 
 
-class _Attack:
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     touched = tmp_path / "touched"
-    attack = {"a": 1, "state_dict": {"w": _Attack(os.system, f"touch {touched}")}}
+    attack = {"a": 1, "state_dict": {"w": Attack(os.system, f"touch {touched}")}}
     path = archive(tmp_path / "evil.pth", pickle.dumps(attack, protocol))
     with pytest.raises(WeightsError, match=rf"evil\.pth.*asks for {os.name}\.system, .*refused"):
         read_weights(path)
@@ -75,9 +68,9 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
 @pytest.mark.parametrize(
     "attack",
     [
-        _Attack(eval, "1"),
-        _Attack(getattr, "", "join"),
-        _Attack(np.load, "x.npy"),
+        Attack(eval, "1"),
+        Attack(getattr, "", "join"),
+        Attack(np.load, "x.npy"),
         Path("x"),
         Named("torch._utils", "_rebuild_tensor_v2.__globals__"),
         Named("collections", "OrderedDict.__init__"),
