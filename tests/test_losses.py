@@ -251,3 +251,19 @@ def test_every_auxiliary_output_has_its_loss(case):
     parts = SemanticLoss(aux_weight=1.0)(outputs, {"mask": labels})
     assert list(parts) == ["cross_entropy", "aux_0.50", "aux_0.75"]
     assert float(parts["aux_0.50"][0]) == pytest.approx(by_hand(labels, 2 * logits)[0], rel=1e-6)
+
+
+def test_the_parts_of_a_batch_are_those_of_the_training_outputs(case):
+    labels, logits, _ = case
+    seen = []
+
+    def model(images, training):
+        seen.append(training)
+        return logits + images
+
+    batch = {"image": np.float32(1), "mask": labels}
+    loss = SemanticLoss()
+    found, expected = loss.parts(model, batch), loss(logits + 1, batch)
+    assert seen == [True]
+    assert found.keys() == expected.keys()
+    np.testing.assert_array_equal(found["cross_entropy"][:2], expected["cross_entropy"][:2])

@@ -1,4 +1,4 @@
-"""Losses as a sum over an explicit normaliser, so that a step can divide by the global one."""
+"""What semantic networks learn to minimise: cross-entropy or absolute error over pixels."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -153,6 +153,18 @@ class SemanticLoss:
         self.name, self.ignore_label, self.reduction = name, ignore_label, reduction
         self.class_weights, self.use_pixel_weights = class_weights, use_pixel_weights
         self.label_stride, self.aux_weight = label_stride, aux_weight
+
+    def parts(self, model: keras.Model, batch: Mapping[str, Any]) -> Parts:
+        """The loss' parts of a batch in training: the model's outputs and `__call__`.
+
+        Args:
+            model: makes (B, H, W, C) logits, or a mapping of them, of images.
+            batch: has "image", and what `__call__` needs.
+
+        Returns:
+            See `__call__`.
+        """
+        return self(model(batch["image"], training=True), batch)
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Parts:
         """The loss' parts: that of the logits, under the loss' name, and one for each auxiliary
