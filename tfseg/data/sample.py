@@ -1,6 +1,6 @@
 """The one schema of a labelled image."""
 
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,14 @@ class Sample(TypedDict):
         instances: int32 (H, W) instance ids, 0 none.
         boxes: float32 (N, 4) xyxy in absolute continuous pixels.
         labels: int32 (N,) class ids of the boxes.
-        keypoints: float32 (N, K, 3): x, y, visibility (0 not labelled, 1 hidden, 2 visible).
+        crowd: bool (N,), True where a box is of a region with many objects, to be ignored.
+        keypoints: float32 (N, K, 3): x, y in continuous pixels, visibility (0 not labelled,
+            1 hidden, 2 visible).
+        edges: float32 (N, E, 4), the objects' outlines as line segments x1, y1, x2, y2 in
+            continuous pixels, filled by the even-odd rule; an object of fewer than E has segments
+            of no length behind them, one without an outline only such. See `tfseg.data.outlines`.
+        area: float32 (N,) pixels of the whole object as annotated, with what transforms cut off.
+        ids: int64 (N,) annotation ids, unique within the split.
     """
 
     name: str
@@ -26,7 +33,11 @@ class Sample(TypedDict):
     instances: NotRequired[np.ndarray]
     boxes: NotRequired[np.ndarray]
     labels: NotRequired[np.ndarray]
+    crowd: NotRequired[np.ndarray]
     keypoints: NotRequired[np.ndarray]
+    edges: NotRequired[np.ndarray]
+    area: NotRequired[np.ndarray]
+    ids: NotRequired[np.ndarray]
 
 
 class Reader(Protocol):
@@ -48,6 +59,32 @@ class Reader(Protocol):
 
     def keys(self) -> tuple[str, ...]:
         """The keys that every sample has, ``name`` included."""
+        ...
+
+
+class ObjectReader(Reader, Protocol):
+    """A split of labelled objects, which COCO's metrics can score.
+
+    The classes are those of the objects alone: label 0 is the first one, not a background.
+
+    Attributes:
+        category_ids: of each class, its id in `truth` and in results files.
+        keypoint_names: of the objects' keypoints; empty without keypoints.
+        skeleton: pairs of keypoints (from 0) between which lines are drawn.
+        flip_pairs: pairs of keypoints that change places in a left-right mirror.
+    """
+
+    category_ids: tuple[int, ...]
+    keypoint_names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+
+    def image_id(self, index: int) -> int:
+        """The id that `truth` gives the image of sample ``index``."""
+        ...
+
+    def truth(self) -> dict[str, Any]:
+        """The split's ground truth as COCO's JSON: images, annotations and categories."""
         ...
 
 
