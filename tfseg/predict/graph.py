@@ -98,14 +98,17 @@ class WholeImage:
         return int(shape[1]), int(shape[2])
 
 
-def frozen(function: Any) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A `tf.function` of one tensor, with the variables it reads as constants.
+def frozen(function: Any) -> Callable[..., Any]:
+    """A `tf.function` of tensors, with the variables it reads as constants.
 
     Args:
-        function: has an input signature, and one output.
+        function: has an input signature.
     """
-    constant = convert_variables_to_constants_v2(function.get_concrete_function())
-    return lambda tensor: constant(tensor)[0]
+    concrete = function.get_concrete_function()
+    constant = convert_variables_to_constants_v2(concrete)
+    return lambda *tensors: tf.nest.pack_sequence_as(
+        concrete.structured_outputs, constant(*tensors)
+    )
 
 
 def _logits(output: Any) -> Any:
@@ -129,12 +132,12 @@ def decode(encoded: Any) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: if the images differ in size, or one cannot be decoded.
     """
-    first = _decode_one(encoded[0])
+    first = decode_one(encoded[0])
     count = tf.shape(encoded)[0]
     images = tf.TensorArray(tf.uint8, count, element_shape=(None, None, 3)).write(0, first)
 
     def add(index: tf.Tensor, images: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        image = _decode_one(encoded[index])
+        image = decode_one(encoded[index])
         message = "images of one batch must have one size; send the others in another request"
         same = tf.debugging.assert_equal(tf.shape(image), tf.shape(first), message=message)
         with tf.control_dependencies([same]):
@@ -144,7 +147,8 @@ def decode(encoded: Any) -> tf.Tensor:
     return images.stack()
 
 
-def _decode_one(file: tf.Tensor) -> tf.Tensor:
+def decode_one(file: tf.Tensor) -> tf.Tensor:
+    """One encoded image, string (), as uint8 (H, W, 3); see `decode`."""
     return tf.cond(
         tf.io.is_jpeg(file),
         lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
