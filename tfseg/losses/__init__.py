@@ -1,5 +1,6 @@
 """Losses as a sum over an explicit normaliser, so that a step can divide by the global one."""
 
+from tfseg.losses.rcnn import RCNNLoss
 from tfseg.losses.semantic import (
     LOSSES,
     Parts,
@@ -13,6 +14,7 @@ from tfseg.losses.semantic import (
 __all__ = [
     "LOSSES",
     "Parts",
+    "RCNNLoss",
     "Reduction",
     "SemanticLoss",
     "SparseCrossEntropy",

@@ -1,0 +1,293 @@
+"""What Faster, Mask and Keypoint R-CNN learn to minimise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from keras import ops
+
+from tfseg.losses.semantic import Parts, softmax_cross_entropy
+from tfseg.ops.boxes import encode
+from tfseg.ops.keypoints import encode_keypoints
+from tfseg.ops.masks import rasterise
+from tfseg.ops.nms import rows
+from tfseg.targets import GroundTruth, RoITargets, RPNTargets, roi_targets, rpn_targets
+
+LEARN = ("rpn", "heads")
+
+
+def smooth_l1(errors: Any, beta: float) -> Any:
+    """|x| - beta / 2, and x^2 / (2 beta) where |x| < beta: of beta 0 the absolute error.
+
+    Fast R-CNN, equation 3, has beta 1; Detectron and torchvision 1/9 for anchors.
+    """
+    size = ops.absolute(errors)
+    if beta == 0:
+        return size
+    return ops.where(size < beta, 0.5 * size * size / beta, size - 0.5 * beta)
+
+
+def _joined(levels: Sequence[Any], last: int) -> Any:
+    """Maps (B, h, w, A * last) of all levels as (B, N, last)."""
+    flat = [ops.reshape(level, (ops.shape(level)[0], -1, last)) for level in levels]
+    return ops.concatenate(flat, axis=1)
+
+
+def _sum(values: Any, where: Any) -> Any:
+    """The float32 sum of what is chosen; what is not may be anything."""
+    return ops.sum(ops.where(where, values, 0.0))
+
+
+def _count(where: Any) -> Any:
+    return ops.sum(ops.cast(where, "float32"))
+
+
+def _offsets(targets: RPNTargets | RoITargets, weights: tuple[float, float, float, float]) -> Any:
+    """What the objects' boxes are coded as; 0 of background, whose boxes may be empty."""
+    offsets = encode(targets.targets, targets.boxes, weights)
+    return ops.where(targets.positive[..., None], offsets, 0.0)
+
+
+def _channels(labels: Any, channels: int, classes: int, background_first: bool) -> Any:
+    """Which of a predictor's channels are of the labels: it may know the background, or no class.
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    if channels not in (1, classes, classes + 1):
+        raise ValueError(
+            f"a head of {channels} channels does not fit {classes} classes: it has one a class, "
+            "one more for the background, or one for all"
+        )
+    if channels == 1:
+        return ops.zeros_like(labels)
+    return labels + int(background_first and channels == classes + 1)
+
+
+def _box_parts(conventions: Any, logits: Any, deltas: Any, targets: RoITargets) -> Parts:
+    """Of class logits (B, R, K + 1), and offsets (B, P, C, 4) of the first P regions."""
+    number, first = logits.shape[-1] - 1, conventions.background_first
+    labels = _channels(targets.labels, number + 1, number, first)
+    labels = ops.where(targets.positive, labels, 0 if first else number)
+    classes = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    class_loss, normaliser = _sum(classes, targets.valid), _count(targets.valid)
+    targets = targets.first(deltas.shape[1])
+    channel = _channels(targets.labels, deltas.shape[2], number, first)[..., None, None]
+    deltas = ops.take_along_axis(deltas, channel, axis=2)[:, :, 0]
+    boxes = smooth_l1(deltas - _offsets(targets, conventions.box_weights), conventions.box_beta)
+    return {
+        "class": (class_loss, normaliser, 1.0),
+        "box": (_sum(boxes, targets.positive[..., None]), normaliser, 1.0),
+    }
+
+
+class RCNNLoss:
+    """The losses of a detector's region proposals and heads.
+
+    Defaults are detectron2's, which are Detectron's (Mask R-CNN, section 3.1, and Faster R-CNN,
+    section 3.1.2). The smooth L1 losses' beta are the model's ``conventions``.
+
+    Args:
+        rpn_samples: anchors an image that the region proposal network learns from.
+        rpn_positive_fraction: the share of them that objects may have.
+        rpn_thresholds: overlaps below which an anchor is background, and from which an object.
+        straddle: see `tfseg.targets.rpn_targets`.
+        roi_samples: regions an image that the heads learn from.
+        roi_positive_fraction: the share of them that objects may have. Mask and keypoint heads
+            see these alone.
+        roi_threshold: overlap from which a region is an object.
+        crowd_threshold: a box of which a larger share lies in a crowd region is not used.
+        mask_loss: "sigmoid": each class' mask by itself, only the object's class learns;
+            "softmax": the classes and the background compete for each cell (Mask R-CNN, table
+            2b), for which the mask head has one channel more than there are classes.
+        normalise_by_visible: the keypoint loss is the mean over the keypoints that are visible
+            in their regions; otherwise over as many as all regions with objects could have.
+        keypoint_minimum: a (micro-)batch with fewer visible keypoints teaches the keypoint head
+            nothing (Detectron's MIN_KEYPOINT_COUNT_FOR_VALID_MINIBATCH is 20).
+        semantic_weight: of the semantic head's cross-entropy (Panoptic FPN).
+        ignore_label: label of pixels that do not count for the semantic head.
+        learn: which of "rpn" and "heads". The other learns nothing: Faster R-CNN's training in
+            four steps.
+        proposer: a model whose proposals the heads learn from, or None for their own model's.
+
+    Raises:
+        ValueError: for another mask loss, or other names in ``learn``.
+    """
+
+    def __init__(
+        self,
+        *,
+        rpn_samples: int = 256,
+        rpn_positive_fraction: float = 0.5,
+        rpn_thresholds: tuple[float, float] = (0.3, 0.7),
+        straddle: float = -1.0,
+        roi_samples: int = 512,
+        roi_positive_fraction: float = 0.25,
+        roi_threshold: float = 0.5,
+        crowd_threshold: float = 0.7,
+        mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
+        normalise_by_visible: bool = True,
+        keypoint_minimum: int = 0,
+        semantic_weight: float = 0.5,
+        ignore_label: int = 255,
+        learn: Sequence[str] = LEARN,
+        proposer: Any = None,
+    ):
+        if mask_loss not in ("sigmoid", "softmax"):
+            raise ValueError(f"mask_loss must be 'sigmoid' or 'softmax', not {mask_loss!r}")
+        if not learn or not set(learn) <= set(LEARN):
+            raise ValueError(f"learn must be some of {LEARN}, not {tuple(learn)}")
+        self.rpn_samples, self.rpn_positive_fraction = rpn_samples, rpn_positive_fraction
+        self.rpn_thresholds, self.straddle = rpn_thresholds, straddle
+        self.roi_samples, self.roi_positive_fraction = roi_samples, roi_positive_fraction
+        self.roi_threshold, self.crowd_threshold = roi_threshold, crowd_threshold
+        self.mask_loss, self.normalise_by_visible = mask_loss, normalise_by_visible
+        self.keypoint_minimum, self.semantic_weight = keypoint_minimum, semantic_weight
+        self.ignore_label, self.learn, self.proposer = ignore_label, tuple(learn), proposer
+
+    def parts(self, model: Any, batch: Mapping[str, Any]) -> Parts:
+        """The loss' parts of a batch, in training.
+
+        An image without objects teaches that everything in it is background; a batch without
+        objects has parts of sum 0 and normaliser 0.
+
+        Args:
+            model: a detector, `tfseg.models.rcnn.RCNN`; its ``sampler_seed`` draws the samples.
+            batch: "image" (B, H, W, C), "size" (B, 2), "boxes" (B, G, 4), "labels", "valid" and
+                "crowd" (B, G); "edges" (B, G, E, 4) for a mask head, "keypoints" (B, G, K, 3)
+                for a keypoint head, "mask" (B, H, W) for a semantic head.
+
+        Returns:
+            name -> (sum, normaliser, weight): "rpn_class" and "rpn_box", normalised by all
+            anchors that could be sampled; "class" and "box", by the regions sampled; "mask", by
+            the cells of regions with objects; "keypoint"; "semantic", by the labelled pixels.
+
+        Raises:
+            ValueError: where the batch lacks something.
+        """
+        truth = GroundTruth(*(batch[name] for name in GroundTruth._fields))
+        images, sizes = batch["image"], batch["size"]
+        features = model.features(images, training=True)
+        anchors = model.anchors(features)
+        parts: Parts = {}
+        outputs = None
+        if "rpn" in self.learn or self.proposer is None:
+            outputs = model.rpn_outputs(features)
+        if "rpn" in self.learn:
+            parts |= self._rpn(model, outputs, anchors, truth, sizes)
+        if "heads" in self.learn:
+            if self.proposer is not None:
+                seen = self.proposer.features(images, training=False)
+                anchors, outputs = self.proposer.anchors(seen), self.proposer.rpn_outputs(seen)
+            # Proposals are taken as given: Faster R-CNN's approximate joint training.
+            fixed = ([ops.stop_gradient(level) for level in levels] for levels in outputs)
+            proposals = (self.proposer or model).propose(*fixed, anchors, sizes, training=True)
+            parts |= self._heads(model, features, proposals, truth, batch)
+        return parts
+
+    def _rpn(self, model: Any, outputs: Any, anchors: Any, truth: GroundTruth, sizes: Any) -> Parts:
+        targets = rpn_targets(
+            ops.concatenate(anchors, axis=0),
+            truth,
+            sizes,
+            model.sampler_seed,
+            samples=self.rpn_samples,
+            positive_fraction=self.rpn_positive_fraction,
+            thresholds=self.rpn_thresholds,
+            crowd_threshold=self.crowd_threshold,
+            straddle=self.straddle,
+        )
+        logits, deltas = (
+            rows(_joined(levels, last), targets.index)
+            for levels, last in zip(outputs, (1, 4), strict=True)
+        )
+        wanted = ops.cast(targets.positive, "float32")
+        classes = ops.binary_crossentropy(wanted, logits[..., 0], from_logits=True)
+        errors = deltas - _offsets(targets, (1.0, 1.0, 1.0, 1.0))
+        boxes = smooth_l1(errors, model.conventions.rpn_beta)
+        normaliser = ops.cast(ops.shape(logits)[0] * self.rpn_samples, "float32")
+        return {
+            "rpn_class": (_sum(classes, targets.valid), normaliser, 1.0),
+            "rpn_box": (_sum(boxes, targets.positive[..., None]), normaliser, 1.0),
+        }
+
+    def _heads(
+        self,
+        model: Any,
+        features: Any,
+        proposals: tuple[Any, Any],
+        truth: GroundTruth,
+        batch: Mapping[str, Any],
+    ) -> Parts:
+        targets = roi_targets(
+            *proposals,
+            truth,
+            model.sampler_seed,
+            samples=self.roi_samples,
+            positive_fraction=self.roi_positive_fraction,
+            threshold=self.roi_threshold,
+            crowd_threshold=self.crowd_threshold,
+        )
+        # The positives come first, and all but the classification see them alone.
+        most = int(self.roi_samples * self.roi_positive_fraction)
+        logits, deltas, shared = model.box_outputs(features, targets.boxes)
+        parts = _box_parts(model.conventions, logits, deltas[:, :most], targets)
+        targets = targets.first(most)
+        if model.mask_head is not None:
+            shared = None if shared is None else shared[:, :most]
+            masks = model.mask_outputs(features, targets.boxes, shared)
+            first, classes = model.conventions.background_first, logits.shape[-1] - 1
+            parts["mask"] = self._mask(masks, targets, batch["edges"], classes, first)
+        if model.keypoint_head is not None:
+            heatmaps = model.keypoint_outputs(features, targets.boxes)
+            parts["keypoint"] = self._keypoint(heatmaps, targets, batch["keypoints"])
+        if model.semantic_head is not None:
+            parts["semantic"] = (
+                *softmax_cross_entropy(
+                    batch["mask"],
+                    model.semantic_outputs(features, batch["image"]),
+                    ignore_label=self.ignore_label,
+                ),
+                self.semantic_weight,
+            )
+        return parts
+
+    def _mask(
+        self, logits: Any, targets: RoITargets, edges: Any, classes: int, background_first: bool
+    ) -> tuple[Any, Any, float]:
+        """Of logits (B, P, M, M, C) and outlines (B, G, E, 4)."""
+        size, channels = logits.shape[-2:]
+        inside = rasterise(rows(edges, targets.objects), targets.boxes, size)
+        channel = _channels(targets.labels, channels, classes, background_first)
+        if self.mask_loss == "softmax":
+            if channels != classes + 1:
+                raise ValueError(
+                    f"the softmax mask loss needs a background beside {classes} classes, but the "
+                    f"mask head has {channels} channels"
+                )
+            background = 0 if background_first else classes
+            wanted = ops.where(inside, channel[..., None, None], background)
+            losses = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
+        else:
+            chosen = ops.take_along_axis(logits, channel[..., None, None, None], axis=-1)
+            wanted = ops.cast(inside, "float32")
+            losses = ops.binary_crossentropy(wanted, chosen[..., 0], from_logits=True)
+        normaliser = _count(targets.positive) * size * size
+        return _sum(losses, targets.positive[..., None, None]), normaliser, 1.0
+
+    def _keypoint(
+        self, heatmaps: Any, targets: RoITargets, keypoints: Any
+    ) -> tuple[Any, Any, float]:
+        """Of heat maps (B, P, S, S, K) and keypoints (B, G, K, 3)."""
+        size, number = heatmaps.shape[-2:]
+        index, visible = encode_keypoints(rows(keypoints, targets.objects), targets.boxes, size)
+        visible = ops.logical_and(visible, targets.positive[..., None])
+        shape = ops.shape(index)
+        logits = ops.reshape(heatmaps, (*shape[:2], size * size, number))
+        logits = ops.swapaxes(logits, -1, -2)
+        losses = ops.sparse_categorical_crossentropy(index, logits, from_logits=True)
+        count = _count(visible)
+        enough = ops.cast(count >= self.keypoint_minimum, "float32")
+        normaliser = count * enough
+        if not self.normalise_by_visible:
+            normaliser = ops.cast(shape[0] * shape[1] * number, "float32")
+        return _sum(losses, visible) * enough, normaliser, 1.0
