@@ -45,7 +45,7 @@ def polygon_outline(polygons: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _polygon_edges(corners: np.ndarray) -> np.ndarray:
-    edges = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1)
+    edges: np.ndarray = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1)
     return edges[(edges[:, :2] != edges[:, 2:]).any(1)]
 
 
@@ -54,7 +54,7 @@ def _may_overlap(polygons: Sequence[np.ndarray]) -> bool:
     low = np.array([polygon.min(0) for polygon in polygons])
     high = np.array([polygon.max(0) for polygon in polygons])
     common = np.minimum(high[:, None], high) - np.maximum(low[:, None], low)
-    return np.count_nonzero((common > 0).all(-1) & ~np.eye(len(polygons), dtype=bool)) > 0
+    return bool(((common > 0).all(-1) & ~np.eye(len(polygons), dtype=bool)).any())
 
 
 def _union(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -108,7 +108,7 @@ def _level_edges(sides: np.ndarray) -> np.ndarray:
     y = np.concatenate([sides[:, 1], sides[:, 3]])
     order = np.lexsort((x, y))
     x, y = x[order].reshape(-1, 2), y[order].reshape(-1, 2)
-    level = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=-1)
+    level: np.ndarray = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=-1)
     return level[level[:, 2] - level[:, 0] > _TINY]
 
 
@@ -131,8 +131,8 @@ def mask_outline(region: Region) -> np.ndarray:
     row, left, right = _runs(padded[1:, 1:-1] != padded[:-1, 1:-1])
     vertical = np.stack([column, top, column, bottom], axis=-1)
     horizontal = np.stack([left, row, right, row], axis=-1)
-    corner = np.array([region.left, region.top] * 2)
-    return (np.concatenate([vertical, horizontal]) + corner).astype(np.float32)
+    edges = np.concatenate([vertical, horizontal]) + np.array([region.left, region.top] * 2)
+    return edges.astype(np.float32)
 
 
 def stack_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
@@ -178,4 +178,5 @@ def fill_outline(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             continue
         crossed = x1 + (rows + 0.5 - y1) * ((x2 - x1) / (y2 - y1))
         toggles[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)] += 1
-    return np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
+    inside: np.ndarray = np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
+    return inside

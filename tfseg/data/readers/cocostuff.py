@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from pydantic import PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS
 from tfseg.data.readers.base import Pair, PairReader, register_reader
@@ -19,7 +19,7 @@ from tfseg.data.readers.cocostuff_labels import (
     STUFF,
     THINGS,
 )
-from tfseg.data.readers.files import check_pairs, complain, folder, image_files
+from tfseg.data.readers.files import check_pairs, complain, folder, image_files, read_json
 from tfseg.data.rle import decode_rle
 from tfseg.data.sample import DataError
 
@@ -164,16 +164,7 @@ def _maps(images: Path, labels: Path) -> list[Pair]:
 
 
 def _read_challenge(file: Path) -> _Challenge:
-    try:
-        tree = TypeAdapter(_Challenge).validate_json(file.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"the label file {file} is missing") from None
-    except OSError as e:
-        raise DataError(f"the label file {file} cannot be read: {e}") from e
-    except ValidationError as e:
-        first = e.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{file} is no JSON of the challenge: {place}: {first['msg']}") from None
+    tree = read_json(file, TypeAdapter(_Challenge), "JSON of the challenge")
     names = {category.id: category.name for category in tree.categories}
     if names != dict(enumerate(CHALLENGE, CHALLENGE_START)):
         raise DataError(

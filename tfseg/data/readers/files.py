@@ -1,9 +1,12 @@
 """Finding the files of a split, with errors that name all that is wrong at once."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from tfseg.data.readers.base import Pair
 from tfseg.data.sample import DataError
@@ -76,6 +79,43 @@ def list_lines(path: Path) -> list[str]:
         twice = next(line for i, line in enumerate(lines) if line in lines[:i])
         raise DataError(f"the split list {path} has {twice!r} twice")
     return lines
+
+
+def read_json(path: Path, adapter: TypeAdapter[T], what: str) -> T:
+    """Reads a JSON file of a known structure; numbers are not taken from strings.
+
+    Args:
+        path: the file.
+        adapter: of the structure's type.
+        what: the file should be, as in "JSON of COCO's format".
+
+    Raises:
+        DataError: a file that is missing, unreadable or of another structure; the place is named.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"the label file {path} is missing") from None
+    except OSError as e:
+        raise DataError(f"the label file {path} cannot be read: {e}") from e
+    try:
+        return adapter.validate_json(text, strict=True)
+    except ValidationError as e:
+        first = e.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        number = _id_at(text, first["loc"][:2])
+        raise DataError(f"{path} is no {what}: {place}: {first['msg']}{number}") from None
+
+
+def _id_at(text: bytes, place: tuple[int | str, ...]) -> str:
+    """The id of the entry of a list at a place that an error names, for its message."""
+    try:
+        entry: Any = json.loads(text)
+        for part in place:
+            entry = entry[part]
+        return f" (the entry of id {entry['id']})"
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def check_pairs(pairs: Sequence[Pair], origin: str) -> None:

@@ -10,6 +10,9 @@ Sample = dict[str, Any]
 #: Maps of one value a pixel that belong to the image, and how they are interpolated.
 MAPS = {"mask": "NEAREST", "instances": "NEAREST", "weights": "BILINEAR"}
 
+#: What has a row for each box.
+ROWS = ("labels", "crowd", "keypoints", "edges", "area", "ids")
+
 
 class Transform(Protocol):
     """``transform(sample, seed)`` gives the changed sample.
@@ -52,10 +55,11 @@ def map_pixels(sample: Sample, change: Callable[[tf.Tensor], tf.Tensor]) -> Samp
 
 
 def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sample:
-    """Boxes and keypoints under an affine map, clipped to the new image.
+    """Boxes, outlines and keypoints under an affine map.
 
-    A box becomes the bounds of its moved corners; boxes that leave the image go, with their labels
-    and keypoints. A keypoint that leaves it gets visibility 0.
+    A box becomes the bounds of its moved corners, clipped to the new image; boxes that leave it
+    go, with all that belongs to them. A keypoint that leaves it gets visibility 0. Outlines and
+    areas are not clipped.
 
     Args:
         matrix: float32 (2, 3), from old to new continuous coordinates (x, y).
@@ -72,9 +76,16 @@ def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sam
         high = tf.stack([tf.reduce_max(xs, -1), tf.reduce_max(ys, -1)], -1)
         kept = tf.reduce_all(high - low > 1e-3, -1)
         out["boxes"] = tf.boolean_mask(tf.concat([low, high], -1), kept)
-        for key in ("labels", "keypoints"):
+        for key in ROWS:
             if key in sample:
                 out[key] = tf.boolean_mask(sample[key], kept)
+    if "edges" in out:
+        x1, y1, x2, y2 = tf.unstack(out["edges"], axis=-1)
+        ends = (*_affine(matrix, x1, y1), *_affine(matrix, x2, y2))
+        out["edges"] = tf.stack(ends, -1)
+    if "area" in out:
+        (a, b, _), (d, e, _) = (tf.unstack(row) for row in tf.unstack(matrix))
+        out["area"] *= tf.abs(a * e - b * d)
     if "keypoints" in sample:
         x, y, visibility = tf.unstack(out["keypoints"], axis=-1)
         x, y = _affine(matrix, x, y)
