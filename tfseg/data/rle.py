@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tfseg.ops.rle import rle_runs
+
 
 def decode_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Decodes one mask.
@@ -25,40 +27,22 @@ def decode_rle(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: another size, or runs that are damaged or do not fill it.
     """
-    if tuple(rle.get("size", ())) != tuple(size):
-        raise ValueError(f"the RLE has size {rle.get('size')}, its image {list(size)}")
-    counts = rle.get("counts")
-    if isinstance(counts, str):
-        runs = _string_runs(counts)
-    elif isinstance(counts, list) and all(type(run) is int for run in counts):
-        runs = np.array(counts, np.int64)
-    else:
-        raise ValueError("RLE counts must be a string or a list of integers")
-    # In Python's integers: the sum of damaged runs may not fit 64 bits.
-    if (runs < 0).any() or sum(runs.tolist()) != size[0] * size[1]:
-        raise ValueError(f"the RLE's runs do not fill {size[0]} x {size[1]} pixels")
+    runs = rle_runs(rle, size)
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(size[1], size[0]).T
 
 
-def _string_runs(text: str) -> np.ndarray:
-    """The runs of a compressed RLE.
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Encodes one mask, uncompressed; pycocotools takes it, and `decode_rle` reads it back.
 
-    A number has a character for every 5 bits, the lowest first: 48 + the bits, + 32 if another
-    follows. Bit 4 of the last one is the sign. From the fourth run on the numbers are differences
-    to the run two places before.
+    Args:
+        mask: bool (H, W), True inside.
+
+    Returns:
+        {"size": [height, width], "counts": list of runs}.
     """
-    codes = np.frombuffer(text.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("the RLE's string is damaged")
-    last = np.flatnonzero((codes & 32) == 0)
-    first = np.concatenate([[0], last[:-1] + 1])
-    lengths = last - first + 1
-    if lengths.max() > 7:  # 32 bits are the most that cocoapi writes
-        raise ValueError("the RLE's string has a number of more than 32 bits")
-    place = np.arange(len(codes)) - np.repeat(first, lengths)
-    numbers = np.add.reduceat((codes & 31) << (5 * place), first)
-    numbers -= np.where(codes[last] & 16, 1 << (5 * lengths), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers
+    pixels = np.pad(mask.T.ravel(), 1)
+    # A first run outside even where it is empty, and no run of 0 at the end.
+    pixels[-1] = not pixels[-2]
+    ends = np.flatnonzero(pixels[1:] != pixels[:-1])
+    return {"size": list(mask.shape), "counts": np.diff(ends, prepend=0).tolist()}

@@ -53,6 +53,33 @@ def voc_palette(count: int) -> np.ndarray:
     return colors
 
 
+def voc_pairs(root: Path, split: str, masks: str) -> list[Pair]:
+    """The files of a split; see `VocReader`.
+
+    Raises:
+        DataError: missing folders or files, an empty split.
+    """
+    folder(root)
+    file = Path(split)
+    if file.suffix != ".txt":
+        file = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    pairs = []
+    malformed = []
+    for line in list_lines(file):
+        match line.split():
+            case [stem]:
+                image = root / "JPEGImages" / f"{stem}.jpg"
+                pairs.append(Pair(stem, image, root / masks / f"{stem}.png"))
+            case [image_path, mask_path]:
+                image, mask = (root / p.lstrip("/") for p in (image_path, mask_path))
+                pairs.append(Pair(image.stem, image, mask))
+            case _:
+                malformed.append(repr(line))
+    complain(malformed, "lines are neither NAME nor IMAGE MASK", str(file))
+    check_pairs(pairs, str(file))
+    return pairs
+
+
 @register_reader("voc")
 class VocReader(PairReader):
     """VOC 2012's 21 classes: ROOT/JPEGImages, ROOT/SegmentationClass and ROOT/ImageSets.
@@ -82,23 +109,6 @@ class VocReader(PairReader):
         Raises:
             DataError: missing folders or files, an empty split.
         """
-        folder(root)
-        file = Path(split)
-        if file.suffix != ".txt":
-            file = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        pairs = []
-        malformed = []
-        for line in list_lines(file):
-            match line.split():
-                case [stem]:
-                    image = root / "JPEGImages" / f"{stem}.jpg"
-                    pairs.append(Pair(stem, image, root / masks / f"{stem}.png"))
-                case [image_path, mask_path]:
-                    image, mask = (root / p.lstrip("/") for p in (image_path, mask_path))
-                    pairs.append(Pair(image.stem, image, mask))
-                case _:
-                    malformed.append(repr(line))
-        complain(malformed, "lines are neither NAME nor IMAGE MASK", str(file))
-        check_pairs(pairs, str(file))
+        pairs = voc_pairs(root, split, masks)
         colors = voc_palette(len(CLASSES))
         super().__init__(pairs, CLASSES, colors, ignore_label, void_labels=[VOID])

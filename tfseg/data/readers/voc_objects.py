@@ -22,7 +22,7 @@ from tfseg.data.sample import DataError, Sample
 from tfseg.data.windows import box_overlaps, context_windows, cut_window
 
 
-class _Object(NamedTuple):
+class VocObject(NamedTuple):
     """An annotated object: its id, its class and its tight box, xyxy."""
 
     number: int
@@ -31,7 +31,7 @@ class _Object(NamedTuple):
 
 
 @cache
-def _objects(mask: Path, instances: Path) -> tuple[_Object, ...]:
+def objects_of(mask: Path, instances: Path) -> tuple[VocObject, ...]:
     """The objects of an image, from its class and object masks.
 
     Raises:
@@ -52,7 +52,7 @@ def _objects(mask: Path, instances: Path) -> tuple[_Object, ...]:
         if classes:
             low, high = (int(columns.min()), int(rows.min())), (columns.max() + 1, rows.max() + 1)
             box = (*low, int(high[0]), int(high[1]))
-            found.append(_Object(number, classes.most_common(1)[0][0], box))
+            found.append(VocObject(number, classes.most_common(1)[0][0], box))
     return tuple(found)
 
 
@@ -82,7 +82,7 @@ class _Windows(VocReader):
         complain(missing, "object masks are missing", split)
         files = zip((pair.mask for pair in self._pairs), self._instances, strict=True)
         with ThreadPoolExecutor() as pool:
-            self._found = list(pool.map(lambda pair: _objects(*pair), files))
+            self._found = list(pool.map(lambda pair: objects_of(*pair), files))
 
     def _keep(self, images: Sequence[int], windows: np.ndarray, labels: Sequence[int]) -> None:
         """Keeps the examples: an image's index, a window and the class that it counts for."""
