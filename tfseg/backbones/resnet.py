@@ -87,11 +87,59 @@ def _bottleneck(
     return keras.layers.ReLU(name=f"{name}.relu")(keras.layers.Add(name=f"{name}.add")([x, y]))
 
 
+def resnet_stage(
+    x: Any,
+    layout: str,
+    number: int,
+    *,
+    stride: int,
+    stride_in: str = "3x3",
+    dilation: int = 1,
+    first_dilation: int | None = None,
+    norm: Norm,
+    name: str,
+) -> Any:
+    """One of a ResNet's four stages.
+
+    Args:
+        x: (B, H, W, C).
+        layout: a key of RESNETS.
+        number: 1 to 4.
+        stride: of the stage, in its first block.
+        stride_in: see `resnet`.
+        dilation: of the 3x3 convolutions.
+        first_dilation: that of the first block; None: the same.
+        norm: see `tfseg.layers.conv.batch_norm`.
+        name: of the stage; its blocks are "<name>.0" and so on.
+
+    Returns:
+        (B, H / stride, W / stride, 128 * 2 ** number).
+    """
+    net = RESNETS[layout]
+    width = 64 * 2 ** (number - 1)
+    inner = width * net.group_width // 64 * net.groups
+    for block in range(net.blocks[number - 1]):
+        step = stride if block == 0 else 1
+        x = _bottleneck(
+            x,
+            width * 4,
+            inner,
+            strides=(step, 1) if stride_in == "1x1" else (1, step),
+            dilation=first_dilation or dilation if block == 0 else dilation,
+            groups=net.groups,
+            project=block == 0,
+            norm=norm,
+            name=f"{name}.{block}",
+        )
+    return x
+
+
 def resnet(
     x: Any,
     layout: str,
     *,
     output_stride: int = 32,
+    stages: int = 4,
     stride_in: str = "3x3",
     stem: str = "plain",
     ceil_mode: bool = False,
@@ -105,6 +153,7 @@ def resnet(
         x: images (B, H, W, C), preprocessed.
         layout: a key of RESNETS.
         output_stride: 8, 16 or 32; later stages dilate instead of striding.
+        stages: the first so many; a C4 detector's trunk has three.
         stride_in: the convolution of a stage's first block that strides: "1x1" (the paper and
             Caffe) or "3x3" (torch).
         stem: "plain", 7x7 stride 2 to 64 channels, or "deep", PSPNet's three 3x3.
@@ -115,7 +164,8 @@ def resnet(
         prefix: of every layer name.
 
     Returns:
-        {"c2", "c3", "c4", "c5"}: (B, h, w, C) with C = 256, 512, 1024, 2048.
+        {"c2", "c3", "c4", "c5"}: (B, h, w, C) with C = 256, 512, 1024, 2048; fewer of fewer
+        stages.
 
     Raises:
         ValueError: for a value not listed above.
@@ -129,31 +179,25 @@ def resnet(
     ):
         if value not in allowed:
             raise ValueError(f"{what} must be one of {allowed}, not {value!r}")
-    net = RESNETS[layout]
     norm = norm or batch_norm("batch")
     x = _stem(x, stem, norm, ceil_mode, prefix)
     stride_now, dilation, features = 4, 1, {}
-    for stage, blocks in enumerate(net.blocks, start=1):
+    for stage in range(1, stages + 1):
         stride = 1 if stage == 1 else 2
         before = dilation
         if stride_now * stride > output_stride:
             dilation, stride = dilation * stride, 1
         stride_now *= stride
-        width = 64 * 2 ** (stage - 1)
-        inner = width * net.group_width // 64 * net.groups
-        for block in range(blocks):
-            first = block == 0
-            step = stride if first else 1
-            x = _bottleneck(
-                x,
-                width * 4,
-                inner,
-                strides=(step, 1) if stride_in == "1x1" else (1, step),
-                dilation=before if first and not dilate_first_block else dilation,
-                groups=net.groups,
-                project=first,
-                norm=norm,
-                name=f"{prefix}layer{stage}.{block}",
-            )
+        x = resnet_stage(
+            x,
+            layout,
+            stage,
+            stride=stride,
+            stride_in=stride_in,
+            dilation=dilation,
+            first_dilation=None if dilate_first_block else before,
+            norm=norm,
+            name=f"{prefix}layer{stage}",
+        )
         features[f"c{stage + 1}"] = x
     return features

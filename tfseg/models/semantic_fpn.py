@@ -53,6 +53,33 @@ def _level(x: Any, level: int, filters: int, norm: str) -> Any:
     return x
 
 
+def semantic_branch(
+    pyramid: dict[str, Any], num_classes: int, norm: str = "group", filters: int = 128
+) -> Any:
+    """The semantic head (Panoptic FPN, figure 3).
+
+    Args:
+        pyramid: {"p2", ..., "p5"}: (B, h, w, C), at strides 4 to 32.
+        num_classes: classes of the output.
+        norm: "group" or "none".
+        filters: channels of the head.
+
+    Returns:
+        Logits float32 (B, 4 * h, 4 * w, num_classes), h and w those of p2.
+
+    Raises:
+        ValueError: for another norm.
+    """
+    if norm not in ("group", "none"):
+        raise ValueError(f"head_norm must be 'group' or 'none', not {norm!r}")
+    levels = [_level(pyramid[f"p{n}"], n, filters, norm) for n in (2, 3, 4, 5)]
+    x = keras.layers.Add(name="sem_seg_head.sum")(levels)
+    x = conv2d(x, num_classes, 1, use_bias=True, initializer=FAN_OUT, name="sem_seg_head.predictor")
+    return keras.layers.UpSampling2D(
+        4, interpolation="bilinear", dtype="float32", name="sem_seg_head.upsample"
+    )(x)
+
+
 def _register(layout: str) -> None:
     @register(
         f"semantic_fpn_{layout}",
@@ -81,8 +108,6 @@ def _register(layout: str) -> None:
         """
         if style not in STYLES:
             raise ValueError(f"style must be one of {STYLES}, not {style!r}")
-        if head_norm not in ("group", "none"):
-            raise ValueError(f"head_norm must be 'group' or 'none', not {head_norm!r}")
         in_1x1 = style == "detectron2" and not layout.startswith("resnext")
         image = keras.Input((None, None, 3), name="image")
         features = resnet(
@@ -92,15 +117,7 @@ def _register(layout: str) -> None:
             norm=batch_norm(norm),
             prefix="backbone.",
         )
-        pyramid = feature_pyramid(features)
-        levels = [_level(pyramid[f"p{n}"], n, filters, head_norm) for n in (2, 3, 4, 5)]
-        x = keras.layers.Add(name="sem_seg_head.sum")(levels)
-        x = conv2d(
-            x, num_classes, 1, use_bias=True, initializer=FAN_OUT, name="sem_seg_head.predictor"
-        )
-        x = keras.layers.UpSampling2D(
-            4, interpolation="bilinear", dtype="float32", name="sem_seg_head.upsample"
-        )(x)
+        x = semantic_branch(feature_pyramid(features), num_classes, head_norm, filters)
         return keras.Model(image, CropLike(0, dtype="float32", name="logits")([x, image]))
 
 

@@ -1,0 +1,454 @@
+"""Faster, Mask and Keypoint R-CNN: two stages, from images to objects.
+
+Ren, He, Girshick, Sun, Faster R-CNN, 2015; Lin et al., Feature Pyramid Networks, 2017; He,
+Gkioxari, Dollár, Girshick, Mask R-CNN, ICCV 2017. Sizes are fixed throughout: what there is less
+of is filled up and marked as not valid.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfseg.models.rcnn.conventions import Conventions
+from tfseg.ops.anchors import cell_anchors, grid_anchors
+from tfseg.ops.boxes import area, clip, decode
+from tfseg.ops import keypoints as _kp
+from tfseg.ops.nms import nms, rows, top_k
+from tfseg.ops.roi import pool_regions, pyramid_levels
+
+#: pairs of box and class that go into the last suppression, by falling score. Fewer detections
+#: than from all pairs are found only where these suppress each other down to less than is wanted.
+CANDIDATES = 2000
+RATIOS = (0.5, 1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a detector looks at its images.
+
+    Attributes:
+        levels: the maps that the RPN looks at, finest first.
+        strides: pixels of a cell of each.
+        anchor_sizes: sides of each level's square anchors, in pixels.
+        roi_levels: how many of the levels, from the first, regions are read from.
+        box_size: bins of a region for the box head.
+        mask_size: bins of a region for the mask and keypoint heads.
+        roi_op: see `tfseg.ops.roi.pool_regions`.
+        roi_reduce: see there.
+        sampling_ratio: see there.
+    """
+
+    levels: tuple[str, ...]
+    strides: tuple[int, ...]
+    anchor_sizes: tuple[tuple[float, ...], ...]
+    roi_levels: int
+    box_size: int = 7
+    mask_size: int = 14
+    roi_op: str = "align"
+    roi_reduce: str = "average"
+    sampling_ratio: int = 0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What is kept between the stages and at the end.
+
+    Attributes:
+        pre_nms: proposals of a level before suppression, in (training, inference).
+        post_nms: proposals of an image after it, in (training, inference).
+        proposal_nms: the largest overlap of two proposals of one level.
+        score: the least score of a detection.
+        nms: the largest overlap of two detections of one class.
+        detections: of an image.
+    """
+
+    pre_nms: tuple[int, int]
+    post_nms: tuple[int, int]
+    proposal_nms: float = 0.7
+    score: float = 0.05
+    nms: float = 0.5
+    detections: int = 100
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class RCNN(keras.Model):
+    """A two-stage detector.
+
+    Calling it with preprocessed images float32 (B, H, W, C) and, where they are padded, their
+    true ``sizes`` float32 (B, 2) (height, width) finds objects:
+
+    - "boxes": float32 (B, D, 4), in pixels of the input, cut to its size.
+    - "scores": float32 (B, D), by falling score.
+    - "classes": int32 (B, D), from 0, the background left out.
+    - "valid": bool (B, D), whether there is such an object.
+    - "masks": float32 (B, D, M, M), probabilities inside the box, of a mask head.
+    - "keypoints": float32 (B, D, K, 3), x, y and score, of a keypoint head.
+    - "semantic": float32 (B, H, W, S), logits, of a semantic head.
+
+    The parts are public: a loss needs what lies between them.
+
+    Args:
+        trunk: images -> {level: map}.
+        heads: "rpn", "box_predictor", and "box", "mask", "keypoint", "semantic" where there are
+            such; "res5" of a C4 network stands in front of the box predictor and the mask head.
+        num_classes: without the background.
+        layout: how it looks at images.
+        conventions: whose rules.
+        thresholds: what is kept.
+        mask_activation: "sigmoid", or "softmax" over the classes (Mask R-CNN, table 2b).
+
+    Attributes:
+        sampler_seed: what the choice of regions in training draws from.
+    """
+
+    def __init__(
+        self,
+        trunk: keras.Model,
+        heads: dict[str, keras.Model],
+        *,
+        num_classes: int,
+        layout: Layout,
+        conventions: Conventions,
+        thresholds: Thresholds,
+        mask_activation: str = "sigmoid",
+        name: str = "rcnn",
+    ):
+        super().__init__(name=name)
+        self.trunk = trunk
+        self.rpn_head = heads["rpn"]
+        self.res5 = heads.get("res5")
+        self.box_head = heads.get("box")
+        self.box_predictor = heads["box_predictor"]
+        self.mask_head = heads.get("mask")
+        self.keypoint_head = heads.get("keypoint")
+        self.semantic_head = heads.get("semantic")
+        self.num_classes, self.mask_activation = num_classes, mask_activation
+        self.layout, self.conventions, self.thresholds = layout, conventions, thresholds
+        self.sampler_seed = keras.random.SeedGenerator()
+        self.cells = [
+            cell_anchors(sizes, RATIOS, stride, conventions.anchors)
+            for sizes, stride in zip(layout.anchor_sizes, layout.strides, strict=True)
+        ]
+        self.built = True
+
+    @property
+    def parts(self) -> list[keras.Model]:
+        """The functional models that it is made of."""
+        found = (
+            self.trunk,
+            self.rpn_head,
+            self.res5,
+            self.box_head,
+            self.box_predictor,
+            self.mask_head,
+            self.keypoint_head,
+            self.semantic_head,
+        )
+        return [part for part in found if part is not None]
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers of all parts, as a functional model would list them."""
+        return [layer for part in self.parts for layer in part.layers]
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The images."""
+        return self.trunk.inputs
+
+    def features(self, images: Any, training: bool = False) -> dict[str, Any]:
+        """The trunk's maps, by level.
+
+        Args:
+            images: float32 (B, H, W, C), preprocessed.
+        """
+        return self.trunk(images, training=training)
+
+    def rpn_outputs(self, features: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Logits (B, h, w, A) and deltas (B, h, w, 4 * A) of each level."""
+        outputs = [self.rpn_head(features[level]) for level in self.layout.levels]
+        return [logits for logits, _ in outputs], [deltas for _, deltas in outputs]
+
+    def anchors(self, features: dict[str, Any]) -> list[Any]:
+        """The anchors of each level, (h * w * A, 4)."""
+        return [
+            grid_anchors(cell, *ops.shape(features[level])[1:3], stride)
+            for level, cell, stride in zip(
+                self.layout.levels, self.cells, self.layout.strides, strict=True
+            )
+        ]
+
+    def propose(
+        self,
+        logits: list[Any],
+        deltas: list[Any],
+        anchors: list[Any],
+        sizes: Any,
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        """The regions that the second stage looks at (Faster R-CNN, section 3.3; FPN, 4.1).
+
+        The best anchors of each level are decoded, cut to the image, and freed of duplicates a
+        level at a time; of all levels together the best are kept.
+
+        Args:
+            logits: of each level, (B, h, w, A).
+            deltas: of each level, (B, h, w, 4 * A).
+            anchors: of each level, (h * w * A, 4).
+            sizes: float32 (B, 2), height and width.
+            training: keep as many as training needs.
+
+        Returns:
+            boxes float32 (B, P, 4) by falling score, and valid bool (B, P).
+        """
+        boxes, valid, scores = self.scored_proposals(logits, deltas, anchors, sizes, training)
+        del scores
+        return boxes, valid
+
+    def scored_proposals(
+        self,
+        logits: list[Any],
+        deltas: list[Any],
+        anchors: list[Any],
+        sizes: Any,
+        training: bool = False,
+    ) -> tuple[Any, Any, Any]:
+        """As `propose`, with the logits float32 (B, P)."""
+        index = 0 if training else 1
+        before, after = self.thresholds.pre_nms[index], self.thresholds.post_nms[index]
+        levels = [
+            self._best_of_level(*level, sizes, before)
+            for level in zip(logits, deltas, anchors, strict=True)
+        ]
+        batch, count = ops.shape(sizes)[0], len(levels)
+        # Levels as images of one batch: suppression is a level's own affair.
+        boxes, scores, valid = (ops.stack(v, axis=1) for v in zip(*levels, strict=True))
+        boxes = ops.reshape(boxes, (-1, before, 4))
+        scores, valid = (ops.reshape(v, (-1, before)) for v in (scores, valid))
+        kept = min(before, after)
+        places, there = nms(boxes, scores, valid, self.thresholds.proposal_nms, kept)
+        boxes = ops.reshape(rows(boxes, places), (batch, count * kept, 4))
+        scores = ops.reshape(rows(scores, places), (batch, count * kept))
+        places, there = top_k(scores, ops.reshape(there, (batch, count * kept)), after)
+        boxes = ops.where(there[..., None], rows(boxes, places), 0.0)
+        return boxes, there, rows(scores, places)
+
+    def _best_of_level(
+        self, logits: Any, deltas: Any, anchors: Any, sizes: Any, count: int
+    ) -> tuple[Any, Any, Any]:
+        batch = ops.shape(logits)[0]
+        logits = ops.reshape(logits, (batch, -1))
+        deltas = ops.reshape(deltas, (batch, -1, 4))
+        places, there = top_k(logits, ops.isfinite(logits), count)
+        boxes = decode(rows(deltas, places), ops.take(anchors, places, axis=0), (1.0,) * 4)
+        there = ops.logical_and(there, ops.all(ops.isfinite(boxes), axis=-1))
+        boxes = ops.where(there[..., None], boxes, 0.0)
+        boxes = clip(boxes, sizes)
+        there = ops.logical_and(there, _wide(boxes, self.conventions.min_proposal_size))
+        return boxes, rows(logits, places), there
+
+    def pooled(self, features: dict[str, Any], boxes: Any, size: int) -> Any:
+        """The features of boxes (B, R, 4), flattened to (B * R, size, size, C)."""
+        layout, rules = self.layout, self.conventions
+        maps = [features[level] for level in layout.levels[: layout.roi_levels]]
+        levels = ops.zeros(ops.shape(boxes)[:2], "int32")
+        if len(maps) > 1:
+            levels = pyramid_levels(boxes, 2, 1 + len(maps), rules.level_epsilon)
+        if rules.inclusive:
+            boxes = boxes - ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
+        regions = pool_regions(
+            maps,
+            layout.strides[: layout.roi_levels],
+            boxes,
+            levels,
+            size,
+            op=layout.roi_op,
+            sampling_ratio=layout.sampling_ratio,
+            aligned=rules.aligned,
+            reduce=layout.roi_reduce,
+        )
+        return ops.reshape(regions, (-1, size, size, maps[0].shape[-1]))
+
+    def box_outputs(
+        self, features: dict[str, Any], boxes: Any, training: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """The second stage's judgement of regions.
+
+        Args:
+            features: as `features` gives them.
+            boxes: float32 (B, R, 4).
+
+        Returns:
+            class logits (B, R, K + 1); deltas (B, R, C, 4), C the classes that have offsets of
+            their own, the background among them in torchvision's and Detectron's style; and the
+            region features that the mask head shares in a C4 network, (B, R, s, s, 2048), or
+            None.
+        """
+        batch, shared = ops.shape(boxes)[0], None
+        regions = self.pooled(features, boxes, self.layout.box_size)
+        if self.res5 is not None:
+            regions = self.res5(regions, training=training)
+            shared = ops.reshape(regions, (batch, -1, *regions.shape[1:]))
+            vectors = ops.mean(regions, axis=(1, 2))
+        else:
+            assert self.box_head is not None
+            vectors = self.box_head(regions, training=training)
+        logits, deltas = self.box_predictor(vectors)
+        return (
+            ops.reshape(logits, (batch, -1, logits.shape[-1])),
+            ops.reshape(deltas, (batch, -1, deltas.shape[-1] // 4, 4)),
+            shared,
+        )
+
+    def mask_outputs(
+        self, features: dict[str, Any], boxes: Any, shared: Any = None, training: bool = False
+    ) -> Any:
+        """Mask logits of regions, (B, R, M, M, masks).
+
+        Args:
+            features: as `features` gives them.
+            boxes: float32 (B, R, 4).
+            shared: the features of these very boxes, if `box_outputs` has given them.
+        """
+        assert self.mask_head is not None
+        if shared is not None:
+            regions = ops.reshape(shared, (-1, *shared.shape[2:]))
+        elif self.res5 is not None:
+            regions = self.res5(
+                self.pooled(features, boxes, self.layout.box_size), training=training
+            )
+        else:
+            regions = self.pooled(features, boxes, self.layout.mask_size)
+        logits = self.mask_head(regions, training=training)
+        return ops.reshape(logits, (ops.shape(boxes)[0], -1, *logits.shape[1:]))
+
+    def keypoint_outputs(self, features: dict[str, Any], boxes: Any, training: bool = False) -> Any:
+        """Keypoint heat maps of regions, logits (B, R, 56, 56, K); see `mask_outputs`."""
+        assert self.keypoint_head is not None
+        regions = self.pooled(features, boxes, self.layout.mask_size)
+        logits = self.keypoint_head(regions, training=training)
+        return ops.reshape(logits, (ops.shape(boxes)[0], -1, *logits.shape[1:]))
+
+    def select(
+        self, logits: Any, deltas: Any, proposals: Any, valid: Any, sizes: Any
+    ) -> dict[str, Any]:
+        """The objects among judged proposals.
+
+        Args:
+            logits: (B, R, K + 1).
+            deltas: (B, R, C, 4).
+            proposals: (B, R, 4).
+            valid: bool (B, R).
+            sizes: float32 (B, 2).
+
+        Returns:
+            "boxes", "scores", "classes" and "valid" as the class says.
+        """
+        rules, keep = self.conventions, self.thresholds
+        scores = ops.softmax(logits)
+        scores = scores[..., 1:] if rules.background_first else scores[..., :-1]
+        if rules.background_first and deltas.shape[2] > 1:
+            deltas = deltas[:, :, 1:]
+        boxes = decode(deltas, proposals[:, :, None], rules.box_weights)
+        batch, classes, kinds = ops.shape(logits)[0], scores.shape[-1], deltas.shape[2]
+        boxes = clip(ops.reshape(boxes, (batch, -1, 4)), sizes)
+        found = ops.logical_and(valid[..., None], scores > keep.score)
+        scores = ops.reshape(scores, (batch, -1))
+        found = ops.logical_and(ops.reshape(found, (batch, -1)), ops.isfinite(scores))
+        places, found = top_k(scores, found, CANDIDATES)
+        labels = ops.cast(places % classes, "int32")
+        # One box serves all classes, or each has its own.
+        boxes = rows(boxes, places if kinds > 1 else places // classes)
+        scores = rows(scores, places)
+        found = ops.logical_and(found, ops.all(ops.isfinite(boxes), axis=-1))
+        if rules.min_detection_size:
+            found = ops.logical_and(found, _wide(boxes, rules.min_detection_size))
+        places, found = nms(boxes, scores, found, keep.nms, keep.detections, labels)
+        return {
+            "boxes": ops.where(found[..., None], rows(boxes, places), 0.0),
+            "scores": ops.where(found, rows(scores, places), 0.0),
+            "classes": ops.where(found, rows(labels, places), 0),
+            "valid": found,
+        }
+
+    def call(self, images: Any, sizes: Any = None, training: bool = False) -> dict[str, Any]:
+        """Finds objects; see the class."""
+        images = ops.convert_to_tensor(images)
+        if sizes is None:
+            batch, height, width = ops.shape(images)[:3]
+            size = ops.cast(ops.stack([height, width]), "float32")
+            sizes = ops.broadcast_to(size, (batch, 2))
+        features = self.features(images, training)
+        logits, deltas = self.rpn_outputs(features)
+        proposals, valid = self.propose(
+            logits, deltas, self.anchors(features), sizes, training=False
+        )
+        logits, deltas, _ = self.box_outputs(features, proposals, training)
+        found = self.select(logits, deltas, proposals, valid, sizes)
+        return found | self.describe(features, found, images)
+
+    def describe(
+        self, features: dict[str, Any], found: dict[str, Any], images: Any
+    ) -> dict[str, Any]:
+        """Masks, keypoints and semantic logits beside the objects that were found."""
+        boxes, valid, outputs = found["boxes"], found["valid"], {}
+        if self.mask_head is not None:
+            logits = self.mask_outputs(features, boxes)
+            chosen = self._masks_of(logits, found["classes"])
+            outputs["masks"] = ops.where(valid[..., None, None], chosen, 0.0)
+        if self.keypoint_head is not None:
+            outputs["keypoints"] = self._keypoints_of(self.keypoint_outputs(features, boxes), found)
+        if self.semantic_head is not None:
+            outputs["semantic"] = self.semantic_outputs(features, images)
+        return outputs
+
+    def _masks_of(self, logits: Any, classes: Any) -> Any:
+        """Each region's probabilities of its class' mask, (B, R, M, M)."""
+        if self.mask_activation == "softmax":
+            probabilities = ops.softmax(logits)
+        else:
+            probabilities = ops.sigmoid(logits)
+        if logits.shape[-1] == 1:
+            return probabilities[..., 0]
+        if self.conventions.background_first:
+            classes = classes + 1
+        index = classes[:, :, None, None, None]
+        return ops.take_along_axis(probabilities, index, axis=-1)[..., 0]
+
+    def _keypoints_of(self, heatmaps: Any, found: dict[str, Any]) -> Any:
+        batch, number = ops.shape(heatmaps)[:2]
+        flat = ops.reshape(heatmaps, (-1, *heatmaps.shape[2:]))
+        convention = "torchvision" if self.conventions.style == "torchvision" else "detectron2"
+        points = _kp.decode_keypoints(
+            flat, ops.reshape(found["boxes"], (-1, 4)), convention=convention
+        )
+        points = ops.reshape(points, (batch, number, -1, 3))
+        return ops.where(found["valid"][..., None, None], points, 0.0)
+
+    def semantic_outputs(
+        self, features: dict[str, Any], images: Any, training: bool = False
+    ) -> Any:
+        """Logits of each pixel, float32 (B, H, W, S).
+
+        Args:
+            features: as `features` gives them.
+            images: the input, whose size the logits take.
+        """
+        assert self.semantic_head is not None
+        logits = self.semantic_head(
+            {level: features[level] for level in self.layout.levels[: self.layout.roi_levels]},
+            training=training,
+        )
+        height, width = ops.shape(images)[1:3]
+        return logits[:, :height, :width]
+
+
+def _wide(boxes: Any, least: float) -> Any:
+    """Whether both sides of boxes (..., 4) are ``least`` long at least; for 0, above 0."""
+    if not least:
+        return area(boxes) > 0
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return ops.all(sides >= np.float32(least), axis=-1)
