@@ -45,6 +45,7 @@ def test_against_pycocotools(seed):
         ({"size": [2, 3], "counts": [1, 2, 4]}, "runs do not fill 2 x 3 pixels"),
         ({"size": [2, 3], "counts": [7, -1]}, "runs do not fill 2 x 3 pixels"),
         ({"size": [2, 3], "counts": [2**62, 2**62, 2**62, 2**62, 6]}, "runs do not fill"),
+        ({"size": [2, 3], "counts": [6, 2**64]}, "runs do not fill"),
         ({"size": [2, 3], "counts": "12"}, "runs do not fill 2 x 3 pixels"),
         ({"size": [2, 3], "counts": ""}, "string is damaged"),
         ({"size": [2, 3], "counts": "12\u00e4"}, "runs do not fill|string is damaged"),
