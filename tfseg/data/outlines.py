@@ -46,7 +46,8 @@ def polygon_outline(polygons: Sequence[np.ndarray]) -> np.ndarray:
 
 def _polygon_edges(corners: np.ndarray) -> np.ndarray:
     edges: np.ndarray = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1)
-    return edges[(edges[:, :2] != edges[:, 2:]).any(1)]
+    edges = edges[(edges[:, :2] != edges[:, 2:]).any(1)]
+    return edges
 
 
 def _may_overlap(polygons: Sequence[np.ndarray]) -> bool:
@@ -96,7 +97,8 @@ def _crossings(x1: np.ndarray, y1: np.ndarray, y2: np.ndarray, slope: np.ndarray
         height = (offset[None] - offset[:, None]) / (slope[:, None] - slope[None])
     common = (height > np.maximum(y1[:, None], y1)) & (height < np.minimum(y2[:, None], y2))
     crossed: np.ndarray = np.unique(height[common])
-    return crossed[np.diff(crossed, prepend=-np.inf) > _TINY]
+    crossed = crossed[np.diff(crossed, prepend=-np.inf) > _TINY]
+    return crossed
 
 
 def _level_edges(sides: np.ndarray) -> np.ndarray:
@@ -109,7 +111,8 @@ def _level_edges(sides: np.ndarray) -> np.ndarray:
     order = np.lexsort((x, y))
     x, y = x[order].reshape(-1, 2), y[order].reshape(-1, 2)
     level: np.ndarray = np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=-1)
-    return level[level[:, 2] - level[:, 0] > _TINY]
+    level = level[level[:, 2] - level[:, 0] > _TINY]
+    return level
 
 
 def _runs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

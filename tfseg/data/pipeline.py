@@ -21,8 +21,18 @@ from tfseg.data.transforms import Transform
 from tfseg.ops.preprocess import preprocess
 from tfseg.registry import Preprocessing
 
-#: keys that semantic training uses, with the dtype and rank that readers give them
-_KEYS = {"image": (tf.uint8, 3), "mask": (tf.int32, 2), "weights": (tf.float32, 2)}
+#: keys that training uses: dtype and rank that readers give them, and how many of their last
+#: sides are the same in all samples
+_KEYS = {
+    "image": (tf.uint8, 3, 1),
+    "mask": (tf.int32, 2, 0),
+    "weights": (tf.float32, 2, 0),
+    "boxes": (tf.float32, 2, 1),
+    "labels": (tf.int32, 1, 0),
+    "crowd": (tf.bool, 1, 0),
+    "edges": (tf.float32, 3, 1),
+    "keypoints": (tf.float32, 3, 2),
+}
 
 
 class _Exit:
@@ -97,10 +107,11 @@ class _Cached:
         return sample
 
 
-def _read(reader: Reader, cached: _Cached, index: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One sample as tensors of known rank and channels."""
-    keys = [key for key in _KEYS if key in reader.keys()]  # noqa: SIM118 (not a mapping)
-    channels = reader[0]["image"].shape[-1]
+def _read(
+    first: Sample, cached: _Cached, keys: Sequence[str], index: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """One sample as tensors of known rank, with the channels and the like of the first one."""
+    channels = first["image"].shape[-1]
 
     def load(place: np.ndarray) -> list[Any]:
         with _EXIT.reading():
@@ -114,13 +125,48 @@ def _read(reader: Reader, cached: _Cached, index: tf.Tensor) -> dict[str, tf.Ten
 
     types = [tf.string, *(_KEYS[key][0] for key in keys)]
     name, *values = tf.numpy_function(load, [index], types, stateful=False)
-    name = tf.ensure_shape(name, ())
-    out = {"name": name}
+    out = {"name": tf.ensure_shape(name, ())}
+    shapes: Any = {key: value.shape for key, value in first.items() if key in keys}  # type: ignore
     for key, value in zip(keys, values, strict=True):
-        rank = _KEYS[key][1]
-        shape = [None, None, channels][:rank]
+        _, rank, known = _KEYS[key]
+        shape = [None] * (rank - known) + list(shapes[key][rank - known :])
         out[key] = tf.ensure_shape(value, shape)
     return out
+
+
+def sample_dataset(
+    reader: Reader,
+    transforms: Sequence[Transform],
+    keys: Sequence[str],
+    *,
+    preprocessing: Preprocessing,
+    seed: int,
+    start: int,
+    cache: Literal["none", "memory", "disk"],
+    cache_dir: Path | None,
+) -> tf.data.Dataset:
+    """Endless augmented and preprocessed samples, not yet in batches; see `training_dataset`.
+
+    Args:
+        keys: which of the reader's to read beside "name"; "image" is one of them.
+        start: how many samples of a run from 0 to leave out.
+    """
+    count, cached, first = len(reader), _Cached(reader, cache, cache_dir), reader[0]
+
+    def sample_at(place: tf.Tensor) -> dict[str, tf.Tensor]:
+        epoch, within = place // count, place % count
+        order = tf.stack([tf.constant(seed, tf.int64), epoch])
+        index = tf.random.experimental.index_shuffle(within, order, count - 1)
+        sample = _read(first, cached, keys, index)
+        own = tf.stack([tf.constant(seed, tf.int64), place])
+        parts = tf.random.experimental.stateless_split(own, max(len(transforms), 1))
+        for transform, part in zip(transforms, tf.unstack(parts), strict=False):
+            sample = transform(sample, part)
+        sample["image"] = preprocess(tf.cast(sample["image"], tf.float32), preprocessing)
+        return sample
+
+    dataset = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    return dataset.map(sample_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def training_dataset(
@@ -155,22 +201,16 @@ def training_dataset(
     """
     if "mask" not in reader.keys():  # noqa: SIM118 (not a mapping)
         raise ValueError("the samples have no mask to train on")
-    count, cached = len(reader), _Cached(reader, cache, cache_dir)
-
-    def sample_at(place: tf.Tensor) -> dict[str, tf.Tensor]:
-        epoch, within = place // count, place % count
-        order = tf.stack([tf.constant(seed, tf.int64), epoch])
-        index = tf.random.experimental.index_shuffle(within, order, count - 1)
-        sample = _read(reader, cached, index)
-        own = tf.stack([tf.constant(seed, tf.int64), place])
-        parts = tf.random.experimental.stateless_split(own, max(len(transforms), 1))
-        for transform, part in zip(transforms, tf.unstack(parts), strict=False):
-            sample = transform(sample, part)
-        sample["image"] = preprocess(tf.cast(sample["image"], tf.float32), preprocessing)
-        return sample
-
-    dataset = tf.data.Dataset.range(start_step * batch_size, np.iinfo(np.int64).max)
-    dataset = dataset.map(sample_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = sample_dataset(
+        reader,
+        transforms,
+        [key for key in ("image", "mask", "weights") if key in reader.keys()],  # noqa: SIM118
+        preprocessing=preprocessing,
+        seed=seed,
+        start=start_step * batch_size,
+        cache=cache,
+        cache_dir=cache_dir,
+    )
     size = dataset.element_spec["image"].shape[:2]
     if batch_size > 1 and not size.is_fully_defined():
         raise ValueError(
