@@ -22,8 +22,10 @@ ALLOWED = {
     "weights": {"models", "backbones", "ops", "registry"},
     "train": {"models", "losses", "data", "ops", "config", "registry"},
     "visualize": {"data"},
-    "predict": {"models", "data", "ops", "registry", "visualize"},
+    "visualize_instances": {"data"},
+    "predict": {"models", "data", "ops", "registry", "visualize", "visualize_instances"},
     "export": {"predict", "data", "ops", "registry", "version"},
+    "export_detector": {"export", "predict", "data", "ops", "registry", "version"},
 }
 
 

@@ -1,7 +1,10 @@
-"""Prediction: whole images, windows, tiles, proposals, augmentation at test time, dense CRF."""
+"""Prediction: whole images, windows, tiles, proposals, augmentation at test time, CRF, objects."""
 
 from tfseg.predict.boost import BoostedPredictor
 from tfseg.predict.crf import DenseCRF, RefinedPredictor
+from tfseg.predict.detection_files import detect_files, draw_detections
+from tfseg.predict.detections import Detections
+from tfseg.predict.detector import DetectionPredictor
 from tfseg.predict.files import predict_files
 from tfseg.predict.graph import WholeImage
 from tfseg.predict.predictor import MODES, ImagePredictor, Predictor
@@ -11,12 +14,16 @@ __all__ = [
     "MODES",
     "BoostedPredictor",
     "DenseCRF",
+    "DetectionPredictor",
+    "Detections",
     "EDeconvNet",
     "ImagePredictor",
     "Predictor",
     "ProposalPredictor",
     "RefinedPredictor",
     "WholeImage",
+    "detect_files",
+    "draw_detections",
     "edge_boxes",
     "predict_files",
     "save_proposals",

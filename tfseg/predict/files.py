@@ -55,7 +55,7 @@ def predict_files(
             f"the model has {predictor.num_classes} classes, but {len(classes)} names and "
             f"{len(colors)} colours are given"
         )
-    files = _by_name(paths)
+    files = files_by_name(paths)
     out_dir = Path(out_dir)
     for kind in ("labels", "overlays", *(["probabilities"] if probabilities else [])):
         (out_dir / kind).mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,12 @@ def predict_files(
     return written
 
 
-def _by_name(paths: Sequence[str | Path]) -> dict[str, Path]:
-    """The files by what their results are called."""
+def files_by_name(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """The files by what their results are called: their names without suffixes.
+
+    Raises:
+        ValueError: no files, or two of one name.
+    """
     files: dict[str, Path] = {}
     for path in map(Path, paths):
         if path.stem in files:
