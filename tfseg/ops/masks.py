@@ -1,6 +1,6 @@
 """Masks of objects: from outlines to a grid in a box, and from there into an image."""
 
-from typing import Any
+from typing import Any, Literal
 
 from keras import ops
 
@@ -59,3 +59,69 @@ def rasterise(edges: Any, boxes: Any, size: int) -> Any:
     # The first centre right of the crossing.
     first = ops.cast(ops.where(crosses, ops.clip(ops.ceil(u), 0, size), size), "int32")
     return ops.reshape(_filled(first, size), (*lead, size, size))
+
+
+def _hats(start: Any, step: Any, pixels: Any, cells: int) -> Any:
+    """How much of each cell each pixel takes: linear interpolation, zeros beyond the border.
+
+    Args:
+        start: float32 (N,), where the first pixel's centre is, in cells whose centres are 0, 1...
+        step: float32 (N,), cells a pixel.
+        pixels: how many.
+        cells: how many.
+
+    Returns:
+        float32 (N, pixels, cells).
+    """
+    places = start[:, None] + step[:, None] * ops.arange(pixels, dtype="float32")
+    distance = ops.absolute(places[..., None] - ops.arange(cells, dtype="float32"))
+    return ops.maximum(1.0 - distance, 0.0)
+
+
+def paste(
+    masks: Any,
+    boxes: Any,
+    height: Any,
+    width: Any,
+    *,
+    convention: Literal["detectron2", "torchvision"] = "detectron2",
+) -> Any:
+    """Brings masks from their boxes into the image.
+
+    "detectron2" (paste_masks_in_image) interpolates between the cells' centres where they lie in
+    the box, and to zeros beyond the outermost. "torchvision", and Detectron, surround the mask
+    with a cell of zeros, enlarge the box likewise, cut it to whole pixels x1, y1, x2, y2, all
+    included, and resize the mask to that.
+
+    Args:
+        masks: float32 (N, M, M), probabilities.
+        boxes: float32 (N, 4), in the image's pixels. A box without extent gives zeros in
+            "detectron2".
+        height: of the image; an integer or an integer scalar.
+        width: of the image.
+        convention: whose rule.
+
+    Returns:
+        float32 (N, height, width), probabilities; objects are where they are 0.5 or more
+        ("torchvision": more than 0.5).
+
+    Raises:
+        ValueError: for another convention.
+    """
+    if convention not in ("detectron2", "torchvision"):
+        raise ValueError(f"convention must be 'detectron2' or 'torchvision', not {convention!r}")
+    cells = masks.shape[-1]
+    corner, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    if convention == "detectron2":
+        step = ops.divide_no_nan(float(cells), sides)
+        start = (0.5 - corner) * step - 0.5
+        # All weights of a box without extent are 0.
+        start = ops.where(sides > 0, start, -1.0)
+    else:
+        centre, half = 0.5 * (boxes[:, 2:] + corner), 0.5 * sides * ((cells + 2) / cells)
+        first, last = ops.trunc(centre - half), ops.trunc(centre + half)
+        step = (cells + 2) / (last - first + 1.0)
+        start = (0.5 - first) * step - 1.5
+    columns = _hats(start[:, 0], step[:, 0], width, cells)
+    rows = _hats(start[:, 1], step[:, 1], height, cells)
+    return ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, 1, 2))
