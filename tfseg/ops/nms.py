@@ -75,7 +75,7 @@ def _kernel(boxes: Any, scores: Any, valid: Any, threshold: float, count: int) -
     import tensorflow as tf
 
     def one(inputs: tuple[Any, Any]) -> tuple[Any, Any]:
-        return tf.raw_ops.NonMaxSuppressionV4(
+        kept = tf.raw_ops.NonMaxSuppressionV4(
             boxes=inputs[0],
             scores=inputs[1],
             max_output_size=count,
@@ -83,6 +83,8 @@ def _kernel(boxes: Any, scores: Any, valid: Any, threshold: float, count: int) -
             score_threshold=_LOWEST,
             pad_to_max_output_size=True,
         )
+        # In a graph the kernel gives a named tuple, which map_fn tells from a tuple.
+        return kept[0], kept[1]
 
     keys = tf.where(valid, tf.maximum(scores, _LOWEST / 2), _LOWEST)
     signature = (tf.TensorSpec((count,), tf.int32), tf.TensorSpec((), tf.int32))
