@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import LOSS, Stepper, batch, network, optimizer
+from tiny import LOSS, OfOutputs, Stepper, batch, network, optimizer
 
 from tfseg.losses import SemanticLoss, SparseCrossEntropy
 from tfseg.train.ema import WeightAverage
@@ -67,7 +67,9 @@ def test_parts_with_normalisers_of_their_own():
             "c": (squares, None, 0.25),
         }
 
-    whole, parts = (Stepper(network, optimizer(), loss=loss, accumulate=n) for n in (1, 2))
+    whole, parts = (
+        Stepper(network, optimizer(), loss=OfOutputs(loss), accumulate=n) for n in (1, 2)
+    )
     squares = float(tf.reduce_sum(whole.model(BATCHES[0]["image"]) ** 2))
     weights = BATCHES[0]["weights"].sum()
     factors = [2 / weights + 1.5 / (10 * n) + 0.25 for n in (1, 2)]
@@ -130,7 +132,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_counts_too():
         # The root of zero: its value is finite, its slope is not.
         return {"root": (tf.sqrt(0.0 * tf.reduce_sum(outputs)), None, 1.0)}
 
-    stepper = Stepper(network, optimizer(), loss=loss)
+    stepper = Stepper(network, optimizer(), loss=OfOutputs(loss))
     before = stepper.values()
     assert stepper.run(BATCHES[:1])[0]["loss"] == 0
     same(before, stepper.values())

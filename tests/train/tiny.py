@@ -69,6 +69,16 @@ def dataset(start=0, rows=4, size=8, corrupt=None):
 LOSS = SemanticLoss(use_pixel_weights=True, class_weights=[1.0, 2.0, 0.5], aux_weight=0.4)
 
 
+class OfOutputs:
+    """A loss given as a function of the model's outputs and the batch."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def parts(self, model, batch):
+        return self.function(model(batch["image"], training=True), batch)
+
+
 def optimizer(**options):
     return config.Optimizer(**{"learning_rate": 0.1, **options})
 

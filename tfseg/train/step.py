@@ -1,8 +1,8 @@
 """One training step, the same code for one device and for many."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
@@ -12,8 +12,15 @@ from tfseg.train.ema import WeightAverage
 from tfseg.train.optimizers import UpdateRule
 from tfseg.train.precision import LossScale
 
-Loss = Callable[[Any, Mapping[str, Any]], Parts]
 Batch = dict[str, tf.Tensor]
+
+
+class Loss(Protocol):
+    """What a model learns to minimise."""
+
+    def parts(self, model: keras.Model, batch: Batch) -> Parts:
+        """Runs the model on a batch in training mode; see `tfseg.losses.Parts`."""
+        ...
 
 
 class Progress:
@@ -41,7 +48,8 @@ class _Found(NamedTuple):
         weights: each part's weight.
         groups: each part's group.
         normalisers: each group's, summed over the replicas; None: not normalised.
-        gradients: each group's: of its weighted sum, in each variable.
+        gradients: each group's: of its weighted sum, in each variable. Of a single micro-batch,
+            whose normalisers are known, one list: of the loss.
     """
 
     sums: dict[str, tf.Tensor]
@@ -125,7 +133,7 @@ class TrainStep:
         """Uses one global batch.
 
         Args:
-            batch: an element of the distributed data set; has "image", and what the loss needs.
+            batch: an element of the distributed data set; has what the loss needs.
 
         Returns:
             float32 scalars: "loss", its parts by name, "gradient_norm" (before clipping),
@@ -188,8 +196,9 @@ class TrainStep:
             more = self._backward(piece, scale)
             found = found.plus(more) if found else more
         assert found is not None
+        divisors = [None] if self.accumulate == 1 else found.normalisers
         gradients = [
-            tf.add_n([_divide(g, n) for g, n in zip(groups, found.normalisers, strict=True)])
+            tf.add_n([_divide(g, n) for g, n in zip(groups, divisors, strict=True)])
             for groups in zip(*found.gradients, strict=True)
         ]
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -207,8 +216,8 @@ class TrainStep:
         """Forward and backward of a micro-batch; the gradients are ``scale`` times too large."""
         context = tf.distribute.get_replica_context()
         variables = [v.value for v in self.rule.variables]
-        with tf.GradientTape(persistent=True) as tape:
-            parts = self.loss(self.model(batch["image"], training=True), batch)
+        with tf.GradientTape(persistent=self.accumulate > 1) as tape:
+            parts = self.loss.parts(self.model, batch)
             distinct = {id(n): n for _, n, _ in parts.values()}
             groups = [list(distinct).index(id(n)) for _, n, _ in parts.values()]
             # float16 cannot hold gradients of sums over many pixels: the micro-batch's mean is
@@ -224,6 +233,8 @@ class TrainStep:
             for group, (total, _, weight) in zip(groups, parts.values(), strict=True):
                 totals[group] += weight * total
             objectives = [scale * _divide(t, n) for t, n in zip(totals, normalisers, strict=True)]
+            if self.accumulate == 1:  # one way back through the network, not one a group
+                objectives = [tf.add_n(objectives)]
         if self.model.losses:
             raise ValueError(
                 f"{self.model.name!r} adds {len(self.model.losses)} losses of its own "
@@ -238,7 +249,9 @@ class TrainStep:
             weights=[weight for _, _, weight in parts.values()],
             groups=groups,
             normalisers=normalisers,
-            gradients=[
+            gradients=gradients
+            if self.accumulate == 1
+            else [
                 found if n is None else [g * n for g in found]
                 for found, n in zip(gradients, normalisers, strict=True)
             ],

@@ -93,7 +93,7 @@ class Trainer:
         loss: gives the parts of the loss, such as `tfseg.losses.SemanticLoss`.
         train: length, batch, precision, update rule and schedule.
         run_dir: the run's folder.
-        dataset: gives the data set of global batches from a step on: mappings with "image" and
+        dataset: gives the data set of global batches from a step on: mappings with
             what the loss needs, all with ``train.batch_size`` rows; "name" (strings) is only
             read for error messages. Batch k must be the same whatever step it starts from.
         validate: gives scores by name; ``train.best_metric`` is one of them.
