@@ -386,6 +386,7 @@ def test_the_seed_alone_decides(name):
     needed = {
         "crop": {"size": [20, 20]},
         "crop_fraction": {"range": [0.5, 1.0], "max_size": [80, 80]},
+        "resize_short_side": {"sizes": [20, 30, 50]},
     }
     options = needed.get(name, {})
     outs = [_apply({name: options}, seed, points=False) for seed in (1, 1, *range(2, 8))]
@@ -412,6 +413,8 @@ def test_the_seed_alone_decides(name):
         ({"crop_fraction": {"range": [0.9, 1.0]}}, "crop_fraction max_size: Field required"),
         ({"subsample_labels": {"stride": 1}}, "stride must be at least 2"),
         ({"elastic": {"grid": 1}}, "grid 1 must be 2 or more"),
+        ({"resize_short_side": {"sizes": []}}, "must be lengths in pixels"),
+        ({"resize_short_side": {"sizes": [800], "max_size": 0}}, "must be lengths in pixels"),
         ({"elastic": {"uniform": 0}}, "uniform must be positive, not 0"),
     ],
 )

@@ -12,13 +12,12 @@ from tfseg.data.transforms.geometry import (
     CropLabels,
     Flip,
     MirrorPad,
-    Resize,
     Rotate,
     Rotate90,
-    Scale,
     SubsampleLabels,
 )
 from tfseg.data.transforms.photometry import Blur, ColorDistortion, GrayValue, Noise
+from tfseg.data.transforms.resizing import Resize, ResizeShortSide, Scale
 from tfseg.registry import suggest
 
 __all__ = ["TRANSFORMS", "Transform", "make_transforms"]
@@ -36,6 +35,7 @@ TRANSFORMS: dict[str, type] = {
     "mirror_pad": MirrorPad,
     "noise": Noise,
     "resize": Resize,
+    "resize_short_side": ResizeShortSide,
     "rotate": Rotate,
     "rotate90": Rotate90,
     "scale": Scale,

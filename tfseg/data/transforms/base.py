@@ -24,6 +24,18 @@ class Transform(Protocol):
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample: ...
 
 
+def check_range(what: str, values: tuple[float, float], low: float) -> None:
+    """Raises a ValueError unless values are low and high of a range above ``low``."""
+    if len(values) != 2 or not low < values[0] <= values[1]:
+        raise ValueError(f"{what} must be [low, high] with {low:g} < low <= high, not {values}")
+
+
+def check_size(what: str, size: tuple[int, int]) -> None:
+    """Raises a ValueError unless this is a height and a width."""
+    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
+        raise ValueError(f"{what} must be [height, width] in pixels, not {size}")
+
+
 def seeds(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     """``count`` independent seeds from one."""
     return tf.unstack(tf.random.experimental.stateless_split(seed, count))

@@ -1,4 +1,4 @@
-"""Transforms that move pixels: image, maps, boxes and keypoints together."""
+"""Transforms that move pixels: image, maps, boxes, outlines and keypoints together."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from tfseg.data.transforms.base import (
     MAPS,
     Sample,
     chance,
+    check_range,
+    check_size,
     map_pixels,
     move_points,
     seeds,
@@ -23,19 +25,9 @@ from tfseg.data.transforms.base import (
 MEAN_COLOR = (124.0, 117.0, 104.0)
 
 
-def _check_range(what: str, values: tuple[float, float], low: float) -> None:
-    if len(values) != 2 or not low < values[0] <= values[1]:
-        raise ValueError(f"{what} must be [low, high] with {low:g} < low <= high, not {values}")
-
-
 def _check_margin(margin: int) -> None:
     if margin < 1:
         raise ValueError(f"margin must be positive, not {margin}")
-
-
-def _check_size(what: str, size: tuple[int, int]) -> None:
-    if len(size) != 2 or any(not isinstance(side, int) or side < 1 for side in size):
-        raise ValueError(f"{what} must be [height, width] in pixels, not {size}")
 
 
 @dataclass(frozen=True)
@@ -106,71 +98,6 @@ class Rotate90:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """Resizes by a random factor, log-uniform in ``range``.
-
-    Args:
-        range: [low, high] factors of both sides.
-        aspect: [low, high] of the width's further factor over the height's; None: kept.
-    """
-
-    range: tuple[float, float] = (0.5, 2.0)
-    aspect: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        _check_range("range", self.range, 0)
-        if self.aspect is not None:
-            _check_range("aspect", self.aspect, 0)
-
-    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        first, second = seeds(seed, 2)
-        factor = tf.exp(uniform(first, math.log(self.range[0]), math.log(self.range[1])))
-        stretch = tf.constant(1.0)
-        if self.aspect is not None:
-            low, high = self.aspect
-            stretch = tf.exp(uniform(second, math.log(low) / 2, math.log(high) / 2))
-        height, width = (tf.cast(side, tf.float32) for side in size_of(sample))
-
-        def side(value: tf.Tensor) -> tf.Tensor:
-            return tf.maximum(tf.cast(tf.round(value), tf.int32), 1)
-
-        return _resize(sample, (side(height * factor / stretch), side(width * factor * stretch)))
-
-
-@dataclass(frozen=True)
-class Resize:
-    """Resizes to a fixed size.
-
-    Args:
-        size: [height, width].
-    """
-
-    size: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        _check_size("size", self.size)
-
-    def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        return _resize(sample, self.size)
-
-
-def _resize(sample: Sample, size: tuple[Any, Any]) -> Sample:
-    """Image and weights bilinear, labels nearest, on half-pixel centres."""
-    old = [tf.cast(side, tf.float32) for side in size_of(sample)]
-    new = [tf.cast(side, tf.float32) for side in size]
-    zero = tf.constant(0.0)
-    matrix = tf.stack(
-        [tf.stack([new[1] / old[1], zero, zero]), tf.stack([zero, new[0] / old[0], zero])]
-    )
-    out = dict(move_points(sample, matrix, size))
-    out["image"] = tf.image.resize(tf.cast(sample["image"], tf.float32), size, "bilinear")
-    for key, interpolation in MAPS.items():
-        if key in sample:
-            out[key] = tf.image.resize(sample[key][..., None], size, interpolation.lower())[..., 0]
-    return out
-
-
-@dataclass(frozen=True)
 class Rotate:
     """Turns the image about its centre by up to ``degrees`` either way, its size kept.
 
@@ -220,7 +147,7 @@ class Crop:
     ignore_label: int = 255
 
     def __post_init__(self) -> None:
-        _check_size("size", self.size)
+        check_size("size", self.size)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         return _random_window(self._pad(sample), self.size, seed)
@@ -257,10 +184,10 @@ class CropFraction:
     max_size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        _check_range("range", self.range, 0)
+        check_range("range", self.range, 0)
         if self.range[1] > 1:
             raise ValueError(f"range must not exceed 1, is {self.range}")
-        _check_size("max_size", self.max_size)
+        check_size("max_size", self.max_size)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         first, second = seeds(seed, 2)
@@ -311,7 +238,7 @@ class MirrorPad:
     def __post_init__(self) -> None:
         _check_margin(self.margin)
         if self.size is not None:
-            _check_size("size", self.size)
+            check_size("size", self.size)
 
     def __call__(self, sample: Sample, seed: tf.Tensor) -> Sample:
         rows, columns = (self._places(side, axis) for axis, side in enumerate(size_of(sample)))
