@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfseg.models.rcnn.conventions import CONVENTIONS
 from tfseg.registry import Preprocessing
 
 PLAIN = Preprocessing("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -20,12 +21,14 @@ class StandIn(keras.Model):
     """Four objects, the third of which is an empty box, and two rows that are not valid.
 
     The first score is the mean of the image inside the padding over 255, so that it tells what
-    the network was given; the others are 0.8, 0.7 and 0.6 of it. Images whose mean is below ``dark``
-    hold nothing.
+    the network was given; the others are 0.8, 0.7 and 0.6 of it. Images whose mean is below
+    ``dark`` hold nothing.
     """
 
-    def __init__(self, masks=True, keypoints=False, semantic=False, dark=-1.0):
+    def __init__(self, masks=True, keypoints=False, semantic=False, dark=-1.0, style="detectron2"):
         super().__init__(name="stand_in")
+        self.conventions = CONVENTIONS[style]
+        self.num_classes = 3
         self.parts = (masks, keypoints, semantic)
         self.dark = dark
         self.gain = self.add_weight(name="gain", shape=(), initializer="ones")

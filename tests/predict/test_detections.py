@@ -5,6 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from tfseg.data.regions import Region, instance_map, region_of
+from tfseg.ops.masks import paste
 from tfseg.predict.detections import Detections, encode_region
 
 
@@ -48,19 +49,55 @@ def test_a_full_mask_fills_the_pixels_whose_centres_are_in_the_box():
     assert np.flatnonzero(region.any(1)).tolist() == [3, 4, 5]
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
-def test_pasted_samples_as_detectron2(threshold):
+def some_boxes():
+    """Boxes in 20 x 30 pixels, and their masks."""
     rng = np.random.default_rng(0)
     low = rng.uniform(-3, 25, (20, 2))
     boxes = np.concatenate([low, low + rng.uniform(0.3, 20, (20, 2))], axis=1)
     boxes = boxes.clip(0, [30, 20, 30, 20]).astype(np.float32)
     boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
-    masks = rng.uniform(size=(len(boxes), 5, 5)).astype(np.float32)
+    return boxes, rng.uniform(size=(len(boxes), 5, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_pasted_samples_as_detectron2(threshold):
+    boxes, masks = some_boxes()
     found = detections(boxes, masks).pasted(threshold)
     for box, mask, got in zip(boxes, masks, found, strict=True):
         expected = sampled(mask, box, (20, 30))
         sure = np.abs(expected - threshold) > 1e-5
         np.testing.assert_array_equal(got[sure], (expected >= threshold)[sure])
+
+
+@pytest.mark.parametrize("style", ["detectron2", "torchvision"])
+def test_pasted_is_what_the_graph_pastes(style):
+    """`tfseg.ops.masks.paste`, at all pixels."""
+    boxes, masks = some_boxes()
+    expected = np.asarray(paste(masks, boxes, 20, 30, convention=style))
+    got = detections(boxes, masks, style=style).pasted()
+    sure = np.abs(expected - 0.5) > 1e-5
+    np.testing.assert_array_equal(got[sure], (expected > 0.5)[sure])
+
+
+def test_torchvisions_own_pasting():
+    mask_rcnn = pytest.importorskip("torchvision.models.detection.roi_heads")
+    torch = pytest.importorskip("torch")
+    boxes, masks = some_boxes()
+    expected = mask_rcnn.paste_masks_in_image(
+        torch.tensor(masks)[:, None], torch.tensor(boxes), (20, 30)
+    ).numpy()[:, 0]
+    got = detections(boxes, masks, style="torchvision").pasted()
+    sure = np.abs(expected - 0.5) > 1e-5
+    np.testing.assert_array_equal(got[sure], (expected > 0.5)[sure])
+
+
+def test_detectrons_pasting_by_hand():
+    """Corners 4 and 7 included: enlarged by 4 / 2 about 5.5 to 2.5 and 8.5, cut to 2 .. 8."""
+    full = detections([[4, 4, 8, 8]], np.ones((1, 2, 2)), style="detectron").pasted()[0]
+    # 7 pixels for 4 cells, the outer ones zeros: half is reached 1.75 / 2 pixels from the centre
+    # of the outer ones, between 1.75 and 5.25 pixels from 2
+    assert np.flatnonzero(full.any(0)).tolist() == [4, 5, 6]
+    assert np.flatnonzero(full.any(1)).tolist() == [4, 5, 6]
 
 
 def test_rle_is_that_of_the_pasted_masks():

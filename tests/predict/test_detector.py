@@ -61,7 +61,7 @@ def test_boxes_come_back_in_original_pixels():
     # the third box is empty
     np.testing.assert_allclose(found.boxes, expected_boxes(97, 131), rtol=1e-5)
     assert found.classes.tolist() == [CLASSES[0], CLASSES[1], CLASSES[3]]
-    np.testing.assert_allclose(found.scores[1:], found.scores[0] * [0.8, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(found.scores[1:], found.scores[0] * np.array([0.8, 0.6]), rtol=1e-6)
     centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
     np.testing.assert_allclose(found.keypoints[:, 1, :2], centres, rtol=1e-5)
     np.testing.assert_allclose(found.keypoints[..., 2], 0.9)
@@ -70,6 +70,17 @@ def test_boxes_come_back_in_original_pixels():
     np.testing.assert_allclose(found.masks[:, 0, 0], (firsts + 2) / 10, rtol=1e-6)
     assert {a.dtype for a in (found.boxes, found.scores, found.masks)} == {np.dtype("float32")}
     assert found.classes.dtype == np.int32
+
+
+def test_detectrons_boxes_end_with_their_last_pixel():
+    """Of 104 x 61 pixels, box 1 ends at 52 x 30.5 with pixel 51 x 29.5, which is scaled."""
+    picture, options = image(41, 70), {"short_side": 61, "long_side": 200, "divisor": 32}
+    assert DetectGraph(StandIn(), PLAIN, **options).resized_size([41, 70]).numpy()[1] == 104
+    half_open = DetectionPredictor(StandIn(), PLAIN, **options)(picture).boxes
+    found = DetectionPredictor(StandIn(style="detectron"), PLAIN, **options)(picture).boxes
+    np.testing.assert_array_equal(found[[0, 1, 3], :2], half_open[:, :2])
+    np.testing.assert_allclose(found[1, 2:], [(52 - 1) * 70 / 104 + 1, (30.5 - 1) * 41 / 61 + 1])
+    assert found[0, 3] == 41  # clipped
 
 
 @pytest.mark.parametrize("size", [(97, 131), (30, 44), (200, 90)])

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfseg.models.rcnn.conventions import Conventions
 from tfseg.ops.preprocess import preprocess
 from tfseg.predict.graph import decode_one
 from tfseg.registry import Preprocessing
@@ -21,6 +22,7 @@ class DetectGraph:
         model: the Keras model: ``model(images, sizes=sizes, training=False)`` gives a dict.
         preprocessing: what its input is made of.
         divisor: what the sides of its input are multiples of.
+        conventions: the model's.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class DetectGraph:
         self.model = model
         self.preprocessing = preprocessing
         self.divisor = divisor
+        self.conventions: Conventions = model.conventions
         self._short_side, self._long_side = short_side, long_side
 
     def resized_size(self, size: tf.Tensor) -> tf.Tensor:
@@ -161,8 +164,20 @@ class DetectGraph:
     def detect(
         self, images: tf.Tensor, sizes: tf.Tensor, originals: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """`network` and `in_original_pixels` in one."""
-        return in_original_pixels(self.network(images, sizes), sizes, originals)
+        """The objects in original pixels, and "semantic" logits of the padded input.
+
+        Args:
+            images: see `network`.
+            sizes: see `network`.
+            originals: int32 (B, 2), height and width of the images at first.
+
+        Returns:
+            See `in_original_pixels`.
+        """
+        found = self.network(images, sizes)
+        inclusive = self.conventions.inclusive
+        answer = in_original_pixels(found, sizes, originals, inclusive=inclusive)
+        return answer | {"semantic": found["semantic"]} if "semantic" in found else answer
 
 
 def pad_to(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -172,7 +187,11 @@ def pad_to(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def in_original_pixels(
-    found: Mapping[str, tf.Tensor], sizes: tf.Tensor, originals: tf.Tensor
+    found: Mapping[str, tf.Tensor],
+    sizes: tf.Tensor,
+    originals: tf.Tensor,
+    *,
+    inclusive: bool,
 ) -> dict[str, tf.Tensor]:
     """A detector's answer in the pixels of the original images.
 
@@ -183,6 +202,8 @@ def in_original_pixels(
             `tfseg.models.rcnn.RCNN` returns them; other entries are left out.
         sizes: (B, 2) height and width of the images inside the padding.
         originals: (B, 2) height and width that they had at first.
+        inclusive: the network has learned of boxes that end with their last pixel (Detectron), of
+            which the coordinates are scaled.
 
     Returns:
         "num_detections" int32 (B,), and, of D rows of which those from there on are zeros:
@@ -192,7 +213,8 @@ def in_original_pixels(
     """
     originals = tf.cast(originals, tf.float32)[:, None, ::-1]  # (B, 1, 2): width, height
     scale = originals / tf.cast(sizes, tf.float32)[:, None, ::-1]
-    boxes = tf.cast(found["boxes"], tf.float32) * tf.tile(scale, (1, 1, 2))
+    last = tf.constant([0.0, 0.0, 1.0, 1.0] if inclusive else [0.0] * 4)
+    boxes = (tf.cast(found["boxes"], tf.float32) - last) * tf.tile(scale, (1, 1, 2)) + last
     boxes = tf.clip_by_value(boxes, 0.0, tf.tile(originals, (1, 1, 2)))
     valid = found["valid"] & tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1)
     answer = {

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from tfseg.data.regions import Region
+
+Style = Literal["detectron2", "torchvision", "detectron"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class Detections:
         masks: float32 (N, M, M): probabilities on a grid that the box is divided into, or None.
         keypoints: float32 (N, K, 3): x, y in continuous pixels and a score, or None.
         semantic: int32 (H, W) labels of all pixels (a panoptic model's), or None.
+        style: whose rule brings masks into the image; see `regions`.
     """
 
     size: tuple[int, int]
@@ -31,6 +34,7 @@ class Detections:
     masks: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     semantic: np.ndarray | None = None
+    style: Style = "detectron2"
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -41,7 +45,7 @@ class Detections:
         parts = {
             name: value[chosen]
             for name, value in found.items()
-            if name not in ("size", "semantic") and value is not None
+            if name not in ("size", "semantic", "style") and value is not None
         }
         return replace(self, **parts)
 
@@ -52,12 +56,15 @@ class Detections:
     def regions(self, threshold: float = 0.5) -> list[Region]:
         """The objects' pixels: where the probability at a pixel's centre reaches a threshold.
 
-        As detectron2 pastes masks (layers/mask_ops.py, ``paste_masks_in_image``): the grid's
-        values lie at the centres of its cells, bilinear in between, zero beyond.
-        `tfseg.ops.masks.paste` is the same for whole images in a graph.
+        "detectron2" (layers/mask_ops.py, ``paste_masks_in_image``): the grid's values lie at the
+        centres of its cells, bilinear in between, zero beyond. "torchvision" and "detectron"
+        (core/test.py, ``segm_results``) put a cell of zeros around the mask, enlarge the box
+        likewise, cut its corners to whole pixels, which both belong to it, and resize the mask
+        to that. `tfseg.ops.masks.paste` does the same for whole images in a graph.
 
         Args:
-            threshold: above 0.
+            threshold: above 0. The probability of "detectron2" may equal it, the others' must be
+                above it.
 
         Raises:
             ValueError: for another threshold, or where there are no masks.
@@ -66,9 +73,12 @@ class Detections:
             raise ValueError("these detections have no masks")
         if not threshold > 0:
             raise ValueError(f"a mask's threshold is above 0, not {threshold!r}")
+        boxes = _pasted_boxes(self.boxes, self.masks.shape[-1], self.style)
+        if self.style != "detectron2":
+            threshold = np.nextafter(np.float32(threshold), np.float32(1))
         return [
             _region(mask, box, self.size, threshold)
-            for mask, box in zip(self.masks, self.boxes, strict=True)
+            for mask, box in zip(self.masks, boxes, strict=True)
         ]
 
     def pasted(self, threshold: float = 0.5) -> np.ndarray:
@@ -130,6 +140,26 @@ def encode_region(region: Region, size: tuple[int, int]) -> dict[str, Any]:
     canvas[region.place] = region.inside
     encoded = coco_mask.encode(canvas)
     return {"size": list(size), "counts": encoded["counts"].decode("ascii")}
+
+
+def _pasted_boxes(boxes: np.ndarray, cells: int, style: Style) -> np.ndarray:
+    """The boxes at which a style's masks are pasted by detectron2's rule; see `regions`.
+
+    Args:
+        boxes: float32 (N, 4).
+        cells: of a mask's side.
+        style: whose rule.
+
+    Returns:
+        float32 (N, 4).
+    """
+    if style == "detectron2":
+        return boxes
+    low, high = boxes[:, :2], boxes[:, 2:] - (style == "detectron")
+    centre, half = (low + high) * 0.5, (high - low) * 0.5 * np.float32((cells + 2) / cells)
+    low, high = np.trunc(centre - half), np.trunc(centre + half) + 1
+    cell = (high - low) / (cells + 2)
+    return np.concatenate([low + cell, high - cell], axis=1)
 
 
 def _region(mask: np.ndarray, box: np.ndarray, size: tuple[int, int], threshold: float) -> Region:

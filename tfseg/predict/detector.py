@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfseg.predict.detect_graph import DetectGraph, in_original_pixels, semantic_labels
+from tfseg.predict.detect_graph import DetectGraph, semantic_labels
 from tfseg.predict.detections import Detections
 from tfseg.predict.graph import frozen
 from tfseg.predict.predictor import check_image
@@ -78,19 +78,12 @@ class DetectionPredictor:
         shape = (None, None, None, preprocessing.num_channels)
         pairs = tf.TensorSpec((None, 2), tf.int32)
         self._detect: Any = tf.function(
-            self._answer, input_signature=[tf.TensorSpec(shape, tf.float32), pairs, pairs]
+            self.graph.detect, input_signature=[tf.TensorSpec(shape, tf.float32), pairs, pairs]
         )
         logits, pair = tf.TensorSpec((None, None, None), tf.float32), tf.TensorSpec((2,), tf.int32)
         self._semantic = tf.function(semantic_labels, input_signature=[logits, pair, pair])
         if freeze:
             self._detect = frozen(self._detect)
-
-    def _answer(
-        self, images: tf.Tensor, sizes: tf.Tensor, originals: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        found = self.graph.network(images, sizes)
-        answer = in_original_pixels(found, sizes, originals)
-        return answer | {"semantic": found["semantic"]} if "semantic" in found else answer
 
     def __call__(self, image: np.ndarray) -> Detections:
         """The objects in one image.
@@ -160,5 +153,6 @@ class DetectionPredictor:
         count = int(answer.pop("num_detections"))
         arrays = {name: value[:count] for name, value in answer.items()}
         height, width = size.tolist()
-        found = Detections((height, width), **arrays, semantic=semantic)
+        style: Any = self.graph.conventions.style
+        found = Detections((height, width), **arrays, semantic=semantic, style=style)
         return found if self._score_threshold is None else found.above(self._score_threshold)
