@@ -4,6 +4,7 @@ Settings are those of detectron2's configs/COCO-*/, which are Detectron's and th
 """
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -109,13 +110,16 @@ def _finished_trunk(image: Any, features: dict[str, Any], kind: str) -> keras.Mo
     return keras.Model(image, pyramid, name="trunk")
 
 
-def _layout(kind: str, regions: dict[str, Any]) -> Layout:
+def _layout(kind: str, sizes: Sequence[float], regions: dict[str, Any]) -> Layout:
+    if not sizes or min(sizes) <= 0 or (kind == "fpn" and len(sizes) != len(_PYRAMID)):
+        wanted = f"{len(_PYRAMID)} positive numbers" if kind == "fpn" else "positive numbers"
+        raise ValueError(f"anchor_sizes must be {wanted}, not {tuple(sizes)}")
     if kind == "fpn":
         strides = tuple(2**level for level in range(2, 7))
-        return Layout(_PYRAMID, strides, tuple((s,) for s in SIZES), roi_levels=4, **regions)
+        return Layout(_PYRAMID, strides, tuple((s,) for s in sizes), roi_levels=4, **regions)
     level, stride, _ = _SINGLE[kind]
     box_size = 14 if kind == "c4" else 7
-    return Layout((level,), (stride,), (SIZES,), roi_levels=1, box_size=box_size, **regions)
+    return Layout((level,), (stride,), (tuple(sizes),), roi_levels=1, box_size=box_size, **regions)
 
 
 def _assemble(
@@ -134,7 +138,7 @@ def _assemble(
     regions = {key: options[key] for key in ("roi_op", "roi_reduce", "sampling_ratio")}
     if regions["sampling_ratio"] is None:
         regions["sampling_ratio"] = rules.sampling_ratio
-    layout = _layout(kind, regions)
+    layout = _layout(kind, options["anchor_sizes"], regions)
     channels = trunk.output[layout.levels[0]].shape[-1]
     own = num_classes + 1 if rules.background_first else num_classes
     heads = {"rpn": parts.rpn_head(channels, len(layout.anchor_sizes[0]) * 3)}
@@ -146,9 +150,10 @@ def _assemble(
         2048 if res5 is not None else 1024, num_classes + 1, own
     )
     if mask:
-        heads["mask"] = _mask_head(
-            layout, channels, 1 if options["class_agnostic_mask"] else own, options, res5
-        )
+        # Classes that compete for a cell have the background among them.
+        masks = num_classes + 1 if options["mask_activation"] == "softmax" else own
+        masks = 1 if options["class_agnostic_mask"] else masks
+        heads["mask"] = _mask_head(layout, channels, masks, options, res5)
     if keypoints is not None:
         heads["keypoint"] = parts.keypoint_head(layout.mask_size, channels, keypoints)
     if semantic is not None:
@@ -244,6 +249,7 @@ _COMMON: dict[str, Any] = {
     "norm": "frozen_batch",
     "norm_epsilon": 1e-5,
     "freeze_at": 2,
+    "anchor_sizes": SIZES,
     "roi_op": "align",
     "roi_reduce": "average",
     "sampling_ratio": None,
@@ -289,6 +295,8 @@ def _register_detector(
             norm_epsilon: of the trunk's norms; torchvision's published detectors need 0.
             freeze_at: how much of the trunk does not train: 0 nothing, 1 the stem, 2 the first
                 stage too, and so on.
+            anchor_sizes: sides of square anchors in pixels: of a pyramid one for each level,
+                finest first; of a single map all of its own.
             roi_op: "align", "pool" or "warp" (Mask R-CNN, table 2c).
             roi_reduce: "average" or "max" of RoIAlign's samples.
             sampling_ratio: samples of a bin along a side, 0 as many as it has cells; None: the

@@ -1,30 +1,15 @@
-"""The experiment file's schema: what `tfseg train CONFIG` reads, checks and saves."""
+"""The sections of an experiment file."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from tfseg.registry import suggest
+from tfseg.config.base import Section
+from tfseg.config.detection import Detect, RCNNTraining
 
 
-class ConfigError(ValueError):
-    """A config that cannot be used; the message names the key and what would be right."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Model(_Section):
+class Model(Section):
     """Which network, and where its weights come from.
 
     ``weights_partial`` and ``backbone_partial`` leave layers that the file lacks as initialised.
@@ -42,24 +27,27 @@ class Model(_Section):
     backbone_partial: bool = False
 
 
-class Split(_Section):
+class Split(Section):
     """One split of a data set: a registered reader and its options."""
 
     reader: str
     options: dict[str, Any] = {}
 
 
-class Data(_Section):
+class Data(Section):
     """What is read and how it is augmented.
 
     ``transforms`` is a list of one-key mappings ``{name: {option: value}}``, applied in order
-    to the training split.
+    to the training split. For detectors, whose images differ in size, ``buckets`` are the
+    (height, width) that batches are padded to, or else multiples of ``divisor``.
     """
 
     train: Split
     validation: Split | None = None
     transforms: list[dict[str, dict[str, Any]]] = []
     ignore_label: int = 255
+    buckets: list[tuple[int, int]] | None = None
+    divisor: int = Field(32, gt=0)
     cache: Literal["none", "memory", "disk"] = "none"
 
     @model_validator(mode="after")
@@ -70,7 +58,7 @@ class Data(_Section):
         return self
 
 
-class Optimizer(_Section):
+class Optimizer(Section):
     """The update rule. ``learning_rate`` is that of the backbone's kernels.
 
     Biases have it times ``bias_multiplier`` (2 in Caffe's networks); layers outside the backbone
@@ -92,7 +80,7 @@ class Optimizer(_Section):
     ema_decay: float | None = Field(None, gt=0, lt=1)
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """The learning rate's course over ``train.steps``, as a factor of the optimizer's rate."""
 
     name: Literal["constant", "poly", "step"] = "constant"
@@ -103,7 +91,7 @@ class Schedule(_Section):
     warmup_factor: float = Field(1 / 3, ge=0, le=1)
 
 
-class Loss(_Section):
+class Loss(Section):
     """A loss of softmax probabilities, or of a sigmoid's, over labelled pixels.
 
     ``reduction``: "mean" divides by the labelled pixels of the global batch, "sum" does not
@@ -120,12 +108,13 @@ class Loss(_Section):
     aux_weight: float = Field(0.4, ge=0)
 
 
-class Train(_Section):
+class Train(Section):
     """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch.
 
     ``frozen``: shell patterns of the names of layers that do not train.
     ``batch_statistics``: after the last step those of the batch norms in the last weights are
-    measured anew, over so many batches.
+    measured anew, over so many batches. ``best_metric``, of which higher is better, chooses the
+    best weights; by default the task's own. ``rcnn`` takes the place of ``loss`` for detectors.
     """
 
     steps: int = Field(gt=0)
@@ -138,15 +127,16 @@ class Train(_Section):
     checkpoint_every: int | None = Field(None, gt=0)
     keep_checkpoints: int = Field(3, gt=0)
     log_every: int = Field(20, gt=0)
-    best_metric: str = "mean_iou"
+    best_metric: str | None = None
     frozen: list[str] = []
     batch_statistics: int | None = Field(None, gt=0)
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
+    rcnn: RCNNTraining = RCNNTraining()
 
 
-class CRF(_Section):
+class CRF(Section):
     """The dense CRF behind a prediction; see `tfseg.predict.DenseCRF` for the parameters.
 
     ``preset`` names a publication's; values given beside it replace its own.
@@ -177,7 +167,7 @@ class CRF(_Section):
         return self
 
 
-class Proposals(_Section):
+class Proposals(Section):
     """DeconvNet's prediction on object proposals; see `tfseg.predict.proposals`.
 
     ``edge_boxes`` is the file of OpenCV's structured edge detection model.
@@ -188,7 +178,7 @@ class Proposals(_Section):
     min_side: int = Field(112, gt=0)
 
 
-class Predict(_Section):
+class Predict(Section):
     """How images become predictions, in validation, evaluation and on the command line.
 
     ``crop_size`` is (height, width) of a sliding window; ``stride_rate`` is its step as a
@@ -226,12 +216,14 @@ class Predict(_Section):
         return self
 
 
-class Metrics(_Section):
+class Metrics(Section):
     """Which scores `tfseg evaluate` computes: confusion-matrix scores always, others on demand.
 
     ``boundary_class`` is the label of the membrane in EM data. ``seg`` is the Cell Tracking
     Challenge's score of the objects that the classes beside 0 form; those of ``seg_min_area``
     pixels or fewer are dropped. ``cocostuff`` is the eight scores of COCO's stuff challenge.
+    Detectors have COCO's average precision instead of all these, by ``evaluator``;
+    ``keypoint_sigmas`` are those of keypoints other than COCO's 17.
     """
 
     em: bool = False
@@ -239,9 +231,11 @@ class Metrics(_Section):
     seg: bool = False
     seg_min_area: int = Field(0, ge=0)
     cocostuff: bool = False
+    evaluator: Literal["auto", "pycocotools", "hotcoco"] = "pycocotools"
+    keypoint_sigmas: list[float] | None = None
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """A whole experiment file."""
 
     name: str
@@ -250,66 +244,11 @@ class Experiment(_Section):
     data: Data
     train: Train
     predict: Predict = Predict()
+    detect: Detect = Detect()
     metrics: Metrics = Metrics()
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    section: Any = Experiment
-    for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation
-        # `Split | None`: the section is the one member that is a model.
-        members = [m for m in getattr(section, "__args__", ()) if isinstance(m, type)]
-        section = next((m for m in members if issubclass(m, BaseModel)), section)
-    return list(section.model_fields)
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    lines = []
-    for e in error.errors():
-        key = ".".join(str(part) for part in e["loc"]) or "the file"
-        if e["type"] == "extra_forbidden":
-            what = f"unknown key; {suggest(str(e['loc'][-1]), _keys_at(e['loc']))}"
-        elif e["type"] == "missing":
-            what = "missing"
-        else:
-            what = f"{e['msg']}, got {e['input']!r}" if e["type"] != "value_error" else e["msg"]
-        lines.append(f"  {key}: {what}")
-    return f"{origin} is not a valid experiment:\n" + "\n".join(lines)
-
-
-def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """The tree with ``key.sub=value`` assignments applied; values are read as YAML.
-
-    Raises:
-        ConfigError: for an assignment without "=" or through a key that is no mapping.
-    """
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {assignment!r}: expected key=value, as in train.steps=100")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise ConfigError(f"--set {assignment!r}: the value is no YAML: {e}") from e
-    return _assigned(tree, values, "--set")
-
-
-def _assigned(tree: dict[str, Any], values: dict[str, Any], origin: str) -> dict[str, Any]:
-    """A copy of the tree with the values at dotted keys."""
-    tree = yaml.safe_load(yaml.safe_dump(tree))  # a deep copy
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise ConfigError(f"{origin} {key}={value!r}: {parent!r} is no section")
-        node[last] = value
-    return tree
-
-
-class Stage(_Section):
+class Stage(Section):
     """One of several trainings that one file describes, each starting from the last one's end.
 
     ``set`` holds dotted keys of the experiment and their values in this stage.
@@ -317,79 +256,3 @@ class Stage(_Section):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     set: dict[str, Any] = {}
-
-
-def load(path: str | Path, assignments: list[str] | None = None) -> Experiment:
-    """Reads and checks an experiment file without stages.
-
-    Args:
-        path: a YAML file.
-        assignments: ``key.sub=value`` strings that override it.
-
-    Raises:
-        ConfigError: unreadable file, unknown key (the nearest is named), wrong type or value.
-    """
-    return parse(override(_read(path), assignments or []), str(path))
-
-
-def load_stages(path: str | Path, assignments: list[str] | None = None) -> list[Experiment]:
-    """Reads and checks an experiment file whose training may have stages.
-
-    A file with ``stages``, a list of `Stage`, describes one experiment for each, called
-    NAME/STAGE: the file with the stage's values set. See `tfseg.experiment.train_stages`.
-
-    Args:
-        path: a YAML file.
-        assignments: ``key.sub=value`` strings that override it in all stages.
-
-    Raises:
-        ConfigError: as `load`; also stages of the same name.
-    """
-    tree = _read(path)
-    if "stages" not in tree:
-        return [load(path, assignments)]
-    stages = _parse_stages(tree.pop("stages"), str(path))
-    experiments = []
-    for stage in stages:
-        own = override(_assigned(tree, stage.set, f"stage {stage.name!r}"), assignments or [])
-        own["name"] = f"{own.get('name')}/{stage.name}"
-        experiments.append(parse(own, f"{path}, stage {stage.name!r},"))
-    return experiments
-
-
-def _parse_stages(stages: Any, origin: str) -> list[Stage]:
-    try:
-        parsed = TypeAdapter(list[Stage]).validate_python(stages)
-    except ValidationError as e:
-        lines = [f"  stages.{'.'.join(map(str, x['loc']))}: {x['msg']}" for x in e.errors()]
-        raise ConfigError(f"{origin} is not a valid experiment:\n" + "\n".join(lines)) from None
-    names = [stage.name for stage in parsed]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ConfigError(f"{origin}: stages are two or more of different names, not {names}")
-    return parsed
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    """An experiment file's mapping, unchecked."""
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"cannot read the config {path}: {e.strerror}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path} is no YAML file: {e}") from e
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must be a mapping of sections, is {type(tree).__name__}")
-    return tree
-
-
-def parse(tree: dict[str, Any], origin: str = "the config") -> Experiment:
-    """Checks a config given as a mapping; see `load`."""
-    try:
-        return Experiment.model_validate(tree)
-    except ValidationError as e:
-        raise ConfigError(_explain(e, origin)) from None
-
-
-def dump(experiment: Experiment) -> str:
-    """The resolved experiment as YAML that `load` reads back to an equal one."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,45 @@
+"""The sections of an experiment file that only detectors use."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tfseg.config.base import Section
+
+
+class RCNNTraining(Section):
+    """What an R-CNN learns from; see `tfseg.losses.RCNNLoss`.
+
+    ``learn`` and ``proposer`` are for Faster R-CNN's training in four steps: what learns, and the
+    weights file (of the same network) whose region proposals the heads learn from.
+    """
+
+    rpn_samples: int = Field(256, gt=0)
+    rpn_positive_fraction: float = Field(0.5, gt=0, le=1)
+    rpn_thresholds: tuple[float, float] = (0.3, 0.7)
+    straddle: float = Field(-1.0, ge=-1)
+    roi_samples: int = Field(512, gt=0)
+    roi_positive_fraction: float = Field(0.25, gt=0, le=1)
+    roi_threshold: float = Field(0.5, gt=0, lt=1)
+    crowd_threshold: float = Field(0.7, gt=0, le=1)
+    normalise_by_visible: bool = True
+    keypoint_minimum: int = Field(0, ge=0)
+    semantic_weight: float = Field(0.5, ge=0)
+    learn: list[Literal["rpn", "heads"]] = ["rpn", "heads"]
+    proposer: Path | None = None
+
+
+class Detect(Section):
+    """How a detector looks at whole images, in validation, evaluation and on the command line.
+
+    ``short_side`` and ``long_side`` are of the resized image: the short side becomes that long
+    unless the long one would exceed its own. Detections that score less than ``score_threshold``
+    are left out of pictures and files, but not of scores.
+    """
+
+    short_side: int = Field(800, gt=0)
+    long_side: int = Field(1333, gt=0)
+    batch_size: int = Field(1, gt=0)
+    freeze: bool = False
+    score_threshold: float = Field(0.5, ge=0, lt=1)
