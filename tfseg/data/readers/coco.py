@@ -78,7 +78,8 @@ class CocoReader(BaseReader):
         if only_labelled:
             kept = [image for image in kept if self._is_labelled(image)]
         self._images = cut(kept, subset, str(annotations))
-        complain([] if self._images else ["all"], "images are left out", str(annotations))
+        if not self._images:
+            raise DataError(f"{annotations} has no images, or none with labelled objects")
         self._paths = self._find_images()
         if (panoptic_masks is None) != (panoptic_annotations is None):
             raise ValueError("give panoptic_masks and panoptic_annotations, or neither")

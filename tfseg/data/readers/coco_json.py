@@ -12,6 +12,7 @@ from pydantic import Field, FiniteFloat, PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS
 from tfseg.data.readers.files import complain, read_json
+from tfseg.data.sample import DataError
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,6 +20,8 @@ _LOG = logging.getLogger(__name__)
 _ROUNDED = 0.02
 
 Id = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Pixels = Annotated[float, Field(gt=-1e7, lt=1e7, allow_inf_nan=False)]
+Run = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Rle:
     """A run-length encoded mask; see `tfseg.data.rle`."""
 
     size: list[int]
-    counts: str | list[int]
+    counts: str | list[Run]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,11 @@ class _Annotation:
     id: Id
     image_id: Id
     category_id: Id
-    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    bbox: tuple[Pixels, Pixels, Pixels, Pixels]
     area: FiniteFloat
     iscrowd: Literal[0, 1] = 0
-    segmentation: list[list[FiniteFloat]] | Rle | None = None
-    keypoints: list[FiniteFloat] | None = None
+    segmentation: list[list[Pixels]] | Rle | None = None
+    keypoints: list[Pixels] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +142,12 @@ def _twice(values: Iterable[int | str]) -> list[int | str]:
 
 
 def _check_ids(tree: _File, images: dict[int, CocoImage], origin: str) -> None:
+    if not tree.categories:
+        raise DataError(f"{origin} has no categories")
     complain(_twice(i.id for i in tree.images), "image ids are there twice", origin)
     complain(_twice(c.id for c in tree.categories), "category ids are there twice", origin)
     complain(_twice(c.name for c in tree.categories), "category names are there twice", origin)
     complain(_twice(a.id for a in tree.annotations), "annotation ids are there twice", origin)
-    complain([] if tree.categories else ["none"], "categories are too few", origin)
     known = {category.id for category in tree.categories}
     odd = [f"{a.id} (image {a.image_id})" for a in tree.annotations if a.image_id not in images]
     complain(odd, "annotations are of unknown images", origin)
