@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfseg.data.rle import decode_rle
+from tfseg.data.rle import decode_rle, encode_rle
 
 
 def test_by_hand():
@@ -32,6 +32,18 @@ def test_against_pycocotools(seed):
     rle = cocomask.encode(np.asfortranarray(mask, np.uint8))
     rle["counts"] = rle["counts"].decode()
     np.testing.assert_array_equal(decode_rle(rle, size), mask)
+    own = encode_rle(mask)
+    np.testing.assert_array_equal(decode_rle(own, size), mask)
+    assert cocomask.frPyObjects(own, *size)["counts"].decode() == rle["counts"]
+
+
+def test_encoding_by_hand():
+    assert encode_rle(np.array([[0, 1, 0], [1, 0, 0]], bool)) == {
+        "size": [2, 3],
+        "counts": [1, 2, 3],
+    }
+    assert encode_rle(np.ones((2, 2), bool))["counts"] == [0, 4]
+    assert encode_rle(np.zeros((2, 2), bool))["counts"] == [4]
 
 
 @pytest.mark.parametrize(
