@@ -68,7 +68,7 @@ class StandIn:
         shape = tf.shape(boxes)
         return tf.tile(value[None, None], (shape[0], shape[1], *[1] * len(value.shape)))
 
-    def box_outputs(self, features, boxes):
+    def box_outputs(self, features, boxes, training):
         self.boxes = boxes
         return (
             self._repeated(self.class_logits, boxes),
@@ -76,11 +76,11 @@ class StandIn:
             None,
         )
 
-    def mask_outputs(self, features, boxes, shared):
+    def mask_outputs(self, features, boxes, shared, training):
         self.mask_boxes = boxes
         return self._repeated(self.mask_logits, boxes)
 
-    def keypoint_outputs(self, features, boxes):
+    def keypoint_outputs(self, features, boxes, training):
         return self._repeated(self.heatmaps, boxes)
 
 
@@ -109,8 +109,184 @@ def _bce(logit, label):
     return np.log1p(np.exp(-logit if label else logit))
 
 
-def test_parts():
-    p = _loss().parts(StandIn(), a_batch())
-    print({k: (float(a), float(b)) for k, (a, b, _) in p.items()})
-    p = _loss().parts(StandIn(masks=3,keypoints=True), a_batch())
-    print({k: (float(a), float(b)) for k, (a, b, _) in p.items()})
+def _gradients(loss, model, batch):
+    with tf.GradientTape() as tape:
+        parts = loss.parts(model, batch)
+        total = tf.add_n([w * tf.math.divide_no_nan(s, n) for s, n, w in parts.values()])
+    variables = [*model.rpn_logits, *model.rpn_deltas, model.class_logits, model.box_deltas]
+    variables += [model.mask_logits, model.heatmaps]
+    return parts, tape.gradient(total, variables)
+
+
+def test_smooth_l1():
+    errors = np.array([-2.0, -0.5, 0.0, 0.1, 1.0])
+    np.testing.assert_allclose(smooth_l1(errors, 1.0), [1.5, 0.125, 0.0, 0.005, 0.5])
+    np.testing.assert_allclose(smooth_l1(errors, 0.5), [1.75, 0.25, 0.0, 0.01, 0.75])
+    np.testing.assert_allclose(smooth_l1(errors, 0), [2.0, 0.5, 0.0, 0.1, 1.0])
+
+
+def test_the_anchors_are_taught_object_or_not_and_the_object():
+    """The first anchor's overlap with the object is 7/8; the large anchor's 56/256."""
+    model = StandIn()
+    parts = _loss().parts(model, a_batch())
+    total, normaliser, weight = parts["rpn_class"]
+    assert (float(normaliser), weight) == (16.0, 1.0)
+    assert parts["rpn_box"][1] is normaliser
+    logits = [np.concatenate([np.ravel(x[b]) for x in model.rpn_logits]) for b in (0, 1)]
+    expected = sum(_bce(z, i == 0) for i, z in enumerate(logits[0]))
+    expected += sum(_bce(z, False) for z in logits[1])
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    # from the anchor 0 0 8 8 to the object 0 0 8 7
+    wanted = [0, -0.5 / 8, 0, np.log(7 / 8)]
+    deltas = model.rpn_deltas[0][0, 0, 0].numpy()
+    np.testing.assert_allclose(parts["rpn_box"][0], np.abs(deltas - wanted).sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("style", "deltas", "channel"),
+    [("detectron2", 3, 2), ("detectron2", 1, 0), ("torchvision", 4, 3), ("torchvision", 1, 0)],
+)
+def test_the_heads_are_taught_class_and_offsets(style, deltas, channel):
+    """Of the first image the object and the proposal 0 0 8 8 are positive, two proposals not."""
+    model = StandIn(style, deltas=deltas)
+    parts = _loss().parts(model, a_batch())
+    total, normaliser, _ = parts["class"]
+    assert float(normaliser) == 4 + 3
+    assert parts["box"][1] is normaliser
+    logs = tf.nn.log_softmax(model.class_logits).numpy()
+    first = style == "torchvision"
+    expected = -2 * logs[3 if first else 2] - 5 * logs[0 if first else 3]
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    wanted = [[0, 0, 0, 0], [0, -10 * 0.5 / 8, 0, 5 * np.log(7 / 8)]]
+    errors = np.abs(model.box_deltas[channel].numpy() - wanted)
+    if first:
+        errors = np.where(errors < 1 / 9, 4.5 * errors**2, errors - 1 / 18)
+    np.testing.assert_allclose(parts["box"][0], errors.sum(), rtol=1e-6)
+    assert model.seen == [True]
+
+
+@pytest.mark.parametrize(
+    ("style", "masks", "channel"),
+    [("detectron2", 3, 2), ("detectron2", 1, 0), ("torchvision", 4, 3)],
+)
+def test_the_objects_mask_is_taught(style, masks, channel):
+    """The object fills its own box, and of the proposal 0 0 8 8 all rows but the last.
+
+    It ends at 7 of 8: the centre of the last row of four is at 7, and so outside.
+    """
+    model = StandIn(style, masks=masks)
+    total, normaliser, _ = _loss().parts(model, _with_square(7))["mask"]
+    assert float(normaliser) == 2 * MASK**2
+    logits = model.mask_logits.numpy()[..., channel]
+    expected = _bce(logits, True).sum() + _bce(logits[:3], True).sum()
+    expected += _bce(logits[3], False).sum()
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("style", "channel"), [("detectron2", 2), ("torchvision", 3)])
+def test_classes_compete_in_the_softmax_mask(style, channel):
+    model = StandIn(style, masks=CLASSES + 1)
+    parts = _loss(mask_loss="softmax").parts(model, _with_square(7))
+    logs = tf.nn.log_softmax(model.mask_logits).numpy()
+    background = 0 if style == "torchvision" else 3
+    expected = -logs[..., channel].sum() - logs[:3, :, channel].sum()
+    expected -= logs[3, :, background].sum()
+    np.testing.assert_allclose(parts["mask"][0], expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="3 channels"):
+        _loss(mask_loss="softmax").parts(StandIn(masks=CLASSES), a_batch())
+
+
+def _with_square(bottom):
+    batch = a_batch()
+    batch["edges"][0, 0] = [[0, 0, 0, bottom], [8, bottom, 8, 0], [0, 0, 0, 0]]
+    return batch
+
+
+def test_the_visible_keypoints_are_taught():
+    """Both positives hold the one labelled keypoint, at 1 1: cell 0 0 of both."""
+    model = StandIn(keypoints=True)
+    logs = tf.nn.log_softmax(tf.reshape(model.heatmaps, (-1, POINTS)), axis=0).numpy()
+    total, normaliser, _ = _loss().parts(model, a_batch())["keypoint"]
+    np.testing.assert_allclose(total, -2 * logs[0, 0], rtol=1e-6)
+    assert float(normaliser) == 2
+    # two images, four regions that may have objects, two keypoints
+    same, normaliser, _ = _loss(normalise_by_visible=False).parts(model, a_batch())["keypoint"]
+    np.testing.assert_allclose(same, total, rtol=1e-6)
+    assert float(normaliser) == 2 * 4 * 2
+    total, normaliser, _ = _loss(keypoint_minimum=3).parts(model, a_batch())["keypoint"]
+    assert (float(total), float(normaliser)) == (0, 0)
+
+
+def test_the_semantic_head_is_taught_the_labelled_pixels():
+    model = StandIn()
+    model.semantic_head = True
+    model.semantic_outputs = lambda features, images, training: tf.zeros((2, 16, 16, 5))
+    batch = a_batch()
+    batch["mask"] = np.full((2, 16, 16), 255, np.int32)
+    batch["mask"][0, :2] = 4
+    total, normaliser, weight = _loss().parts(model, batch)["semantic"]
+    np.testing.assert_allclose(total, 32 * np.log(5), rtol=1e-6)
+    assert (float(normaliser), weight) == (32, 0.5)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_no_objects_at_all(jit):
+    """Everything is background, and the gradients are finite."""
+    model = StandIn(masks=3, keypoints=True)
+    batch = a_batch()
+    batch["valid"][:] = False
+    step = tf.function(_gradients, autograph=False, jit_compile=jit)
+    parts, gradients = step(_loss(), model, {k: tf.constant(v) for k, v in batch.items()})
+    sums = {name: (float(s), float(n)) for name, (s, n, _) in parts.items()}
+    assert sums["rpn_box"] == (0, 16)
+    assert sums["box"] == (0, 6)
+    assert sums["mask"] == sums["keypoint"] == (0, 0)
+    assert sums["class"][0] > 0
+    assert sums["rpn_class"][0] > 0
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_crowds_are_neither_objects_nor_background():
+    batch = a_batch()
+    batch["crowd"][0, 0] = True
+    parts = _loss().parts(StandIn(), batch)
+    assert float(parts["rpn_box"][0]) == float(parts["box"][0]) == 0
+    # the proposal 0 0 8 8, 7/8 of which lie in the crowd, is not used
+    assert float(parts["class"][1]) == 2 + 3
+
+
+def test_proposals_are_taken_as_given():
+    """Without the losses of the proposals their network learns nothing."""
+    model = StandIn(masks=3)
+    parts, gradients = _gradients(_loss(learn=("heads",)), model, a_batch())
+    assert set(parts) == {"class", "box", "mask"}
+    assert gradients[:4] == [None] * 4
+    assert all(g is not None for g in gradients[4:7])
+    parts, gradients = _gradients(_loss(learn=("rpn",)), model, a_batch())
+    assert set(parts) == {"rpn_class", "rpn_box"}
+    assert gradients[4:] == [None] * 4
+
+
+def test_a_proposer_proposes_and_does_not_learn():
+    model, proposer = StandIn(), StandIn()
+    proposer.propose = lambda *_, **__: (
+        tf.constant([[[0, 0, 8, 7.0]]] * 2),
+        tf.constant([[True]] * 2),
+    )
+    parts = _loss(learn=("heads",), proposer=proposer).parts(model, a_batch())
+    # the proposal in both images, and the first's object
+    assert float(parts["class"][1]) == 3
+    assert (model.seen, proposer.seen) == ([True], [False])
+
+
+@pytest.mark.parametrize(
+    "options", [{"mask_loss": "dice"}, {"learn": ()}, {"learn": ("rpn", "masks")}]
+)
+def test_options_are_checked(options):
+    with pytest.raises(ValueError, match=r"must be"):
+        RCNNLoss(**options)
+
+
+def test_another_number_of_channels():
+    with pytest.raises(ValueError, match="5 channels does not fit 3 classes"):
+        _loss().parts(StandIn(deltas=5), a_batch())

@@ -229,22 +229,22 @@ class RCNNLoss:
         )
         # The positives come first, and all but the classification see them alone.
         most = int(self.roi_samples * self.roi_positive_fraction)
-        logits, deltas, shared = model.box_outputs(features, targets.boxes)
+        logits, deltas, shared = model.box_outputs(features, targets.boxes, training=True)
         parts = _box_parts(model.conventions, logits, deltas[:, :most], targets)
         targets = targets.first(most)
         if model.mask_head is not None:
             shared = None if shared is None else shared[:, :most]
-            masks = model.mask_outputs(features, targets.boxes, shared)
+            masks = model.mask_outputs(features, targets.boxes, shared, training=True)
             first, classes = model.conventions.background_first, logits.shape[-1] - 1
             parts["mask"] = self._mask(masks, targets, batch["edges"], classes, first)
         if model.keypoint_head is not None:
-            heatmaps = model.keypoint_outputs(features, targets.boxes)
+            heatmaps = model.keypoint_outputs(features, targets.boxes, training=True)
             parts["keypoint"] = self._keypoint(heatmaps, targets, batch["keypoints"])
         if model.semantic_head is not None:
             parts["semantic"] = (
                 *softmax_cross_entropy(
                     batch["mask"],
-                    model.semantic_outputs(features, batch["image"]),
+                    model.semantic_outputs(features, batch["image"], training=True),
                     ignore_label=self.ignore_label,
                 ),
                 self.semantic_weight,
