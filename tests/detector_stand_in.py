@@ -29,6 +29,7 @@ class StandIn(keras.Model):
         super().__init__(name="stand_in")
         self.conventions = CONVENTIONS[style]
         self.num_classes = 3
+        self.mask_head = True if masks else None
         self.parts = (masks, keypoints, semantic)
         self.dark = dark
         self.gain = self.add_weight(name="gain", shape=(), initializer="ones")

@@ -3,9 +3,10 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,6 +63,31 @@ def export(
             raise ValueError(
                 f"{what} has {len(given)} entries, the model {network.num_classes} classes"
             )
+    facts = _facts(network, classes, colors)
+    return write_version(directory, version, lambda: _archive(network), facts)
+
+
+def write_version(
+    directory: str | Path,
+    version: int | None,
+    archive: Callable[[], ExportArchive],
+    facts: dict[str, Any],
+) -> Path:
+    """Writes an archive and its facts as ``directory/<version>/``, all of it or nothing.
+
+    Args:
+        directory: the model's own folder.
+        version: a positive integer; None: one more than the highest there.
+        archive: makes it with its endpoints, which takes time.
+        facts: what becomes ``assets.extra/tfseg.json``; the packages' versions are added.
+
+    Returns:
+        The folder written.
+
+    Raises:
+        FileExistsError: if that version exists.
+        ValueError: for a version below 1.
+    """
     directory = Path(directory)
     target = directory / str(_next_version(directory) if version is None else version)
     if version is not None and version < 1:
@@ -70,12 +96,13 @@ def export(
         raise FileExistsError(f"{target} exists; give another version or remove it first")
     directory.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=directory))
+    versions = {"tfseg": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
     try:
-        _archive(network).write_out(partial, verbose=False)
+        archive().write_out(partial, verbose=False)
         extra = partial / "assets.extra"
         extra.mkdir()
-        facts = json.dumps(_facts(network, classes, colors), indent=2)
-        (extra / "tfseg.json").write_text(facts + "\n", encoding="utf-8")
+        text = json.dumps(facts | versions, indent=2)
+        (extra / "tfseg.json").write_text(text + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp's folder is its owner's alone
         partial.rename(target)
     except BaseException:
@@ -113,16 +140,13 @@ def _archive(network: WholeImage) -> ExportArchive:
 
 def _facts(
     network: WholeImage, classes: Sequence[str] | None, colors: np.ndarray | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     return {
         "model": network.model.name,
         "num_classes": network.num_classes,
         "classes": None if classes is None else list(classes),
         "colors": None if colors is None else np.asarray(colors).tolist(),
         "preprocessing": asdict(network.preprocessing),
-        "tfseg": __version__,
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
     }
 
 

@@ -23,6 +23,7 @@ class DetectGraph:
         preprocessing: what its input is made of.
         divisor: what the sides of its input are multiples of.
         conventions: the model's.
+        has_masks: whether it gives masks.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class DetectGraph:
         self.preprocessing = preprocessing
         self.divisor = divisor
         self.conventions: Conventions = model.conventions
+        self.has_masks: bool = model.mask_head is not None
         self._short_side, self._long_side = short_side, long_side
 
     def resized_size(self, size: tf.Tensor) -> tf.Tensor:
@@ -178,6 +180,29 @@ class DetectGraph:
         inclusive = self.conventions.inclusive
         answer = in_original_pixels(found, sizes, originals, inclusive=inclusive)
         return answer | {"semantic": found["semantic"]} if "semantic" in found else answer
+
+    def answer(
+        self, images: tf.Tensor, sizes: tf.Tensor, originals: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """As `detect`, with "semantic" labels in original pixels.
+
+        Returns:
+            See `in_original_pixels`; "semantic" is int32 (B, H, W), -1 beyond an image that is
+            smaller than the batch's largest.
+        """
+        found = self.detect(images, sizes, originals)
+        if "semantic" not in found:
+            return found
+        largest = tf.reduce_max(originals, axis=0)
+
+        def labels(entry: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            missing = largest - entry[2]
+            edges = tf.stack([[0, missing[0]], [0, missing[1]]])
+            return tf.pad(semantic_labels(*entry), edges, constant_values=-1)
+
+        spec = tf.TensorSpec((None, None), tf.int32)
+        entries = (found["semantic"], sizes, originals)
+        return found | {"semantic": tf.map_fn(labels, entries, fn_output_signature=spec)}
 
 
 def pad_to(image: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,188 @@
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from detector_stand_in import PLAIN, StandIn
+from PIL import Image
+
+from tfseg.export_detector import check_export_detector, export_detector
+from tfseg.predict import DetectionPredictor
+
+SIZES = {"short_side": 60, "long_side": 100, "divisor": 32}
+
+
+def image(height, width, channels=3, seed=0):
+    """A smooth picture, as JPEG likes them."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 5, channels), dtype=np.uint8)
+    return tf.cast(tf.image.resize(small, (height, width)), tf.uint8).numpy()
+
+
+def encoded(picture, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(picture.squeeze()).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    model = StandIn(keypoints=True, semantic=True)
+    path = export_detector(
+        model,
+        tmp_path_factory.mktemp("saved") / "small",
+        preprocessing=PLAIN,
+        classes=("cat", "dog", "bird"),
+        keypoints=("nose", "tail"),
+        skeleton=((0, 1),),
+        **SIZES,
+    )
+    loaded = tf.saved_model.load(str(path))
+    yield model, path, loaded.signatures
+
+
+def check_row(answer, index, expected):
+    """An answer's row against detections."""
+    count = len(expected)
+    assert answer["num_detections"][index] == count
+    for name in ("boxes", "scores", "classes", "masks", "keypoints"):
+        row = answer[name][index].numpy()
+        np.testing.assert_allclose(row[:count], getattr(expected, name), rtol=1e-5, err_msg=name)
+        assert not row[count:].any()
+    labels, (height, width) = answer["semantic"][index].numpy(), expected.size
+    np.testing.assert_array_equal(labels[:height, :width], expected.semantic)
+    assert (labels[height:] == -1).all()
+    assert (labels[:, width:] == -1).all()
+
+
+def test_files_of_mixed_sizes_in_one_batch(exported):
+    model, _, signatures = exported
+    pictures = [image(40, 90, seed=1), image(97, 131, seed=2), image(50, 33, channels=1, seed=3)]
+    files = [encoded(picture) for picture in pictures]
+    answer = signatures["serving_default"](image_bytes=tf.constant(files))
+    assert answer["boxes"].shape == (3, 6, 4)
+    assert answer["classes"].dtype == answer["num_detections"].dtype == tf.int32
+    predictor = DetectionPredictor(model, PLAIN, **SIZES)
+    for index, picture in enumerate(pictures):
+        check_row(answer, index, predictor(picture))
+
+
+def test_jpeg_as_pillow_reads_it(exported):
+    model, _, signatures = exported
+    file = encoded(image(40, 90), "JPEG")
+    answer = signatures["serving_default"](image_bytes=tf.constant([file]))
+    decoded = np.asarray(Image.open(io.BytesIO(file)))
+    check_row(answer, 0, DetectionPredictor(model, PLAIN, **SIZES)(decoded))
+
+
+@pytest.mark.parametrize("name", ["tensors", "tensors_uint8"])
+def test_tensors_of_one_size(exported, name):
+    model, _, signatures = exported
+    pictures = np.stack([image(41, 77, seed=seed) for seed in range(2)])
+    dtype = np.float32 if name == "tensors" else np.uint8
+    answer = signatures[name](images=tf.constant(pictures.astype(dtype)))
+    predictor = DetectionPredictor(model, PLAIN, **SIZES)
+    for index, picture in enumerate(pictures):
+        check_row(answer, index, predictor(picture))
+
+
+@pytest.mark.parametrize("style", ["detectron2", "torchvision", "detectron"])
+def test_pasted_masks_are_the_predictors(tmp_path, style):
+    model = StandIn(style=style)
+    path = export_detector(model, tmp_path / "saved", preprocessing=PLAIN, **SIZES)
+    answer = tf.saved_model.load(str(path)).signatures["pasted"](images=image(41, 77)[None])
+    found = DetectionPredictor(model, PLAIN, **SIZES)(image(41, 77))
+    masks = answer["masks"].numpy()
+    assert masks.dtype == np.uint8
+    assert masks.shape == (1, 6, 41, 77)
+    assert not masks[0, len(found) :].any()
+    agree = masks[0, : len(found)] == found.pasted()
+    assert agree.mean() > 0.999  # but for probabilities of 0.5, to the last bit
+    assert found.pasted().any()
+
+
+def test_no_detections(tmp_path):
+    path = export_detector(StandIn(dark=5.0), tmp_path / "saved", preprocessing=PLAIN, **SIZES)
+    signatures = tf.saved_model.load(str(path)).signatures
+    dark = np.zeros((1, 40, 50, 3), np.uint8)
+    for name in ("tensors_uint8", "pasted"):
+        answer = signatures[name](images=dark)
+        assert answer["num_detections"].numpy().tolist() == [0]
+        assert not any(value.numpy().any() for value in answer.values())
+    files = tf.constant([encoded(dark[0]), encoded(image(50, 60))])
+    counts = signatures["serving_default"](image_bytes=files)["num_detections"]
+    assert counts.numpy().tolist() == [0, 3]
+
+
+def test_a_model_without_masks_pastes_none(tmp_path):
+    path = export_detector(StandIn(masks=False), tmp_path / "saved", preprocessing=PLAIN, **SIZES)
+    signatures = tf.saved_model.load(str(path)).signatures
+    assert sorted(signatures) == ["network", "serving_default", "tensors", "tensors_uint8"]
+    assert "masks" not in signatures["tensors"].structured_outputs
+
+
+def test_the_networks_signature_answers_as_the_model(exported):
+    model, _, signatures = exported
+    batch = tf.random.uniform((2, 64, 96, 3), 0, 255, seed=1)
+    sizes = tf.constant([[60.0, 90.0], [64.0, 50.0]])
+    expected = model(batch, sizes=sizes)
+    answer = tf.function(
+        lambda: signatures["network"](images=batch, sizes=sizes), jit_compile=True
+    )()
+    assert answer.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(answer[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_facts(exported):
+    facts = json.loads((exported[1] / "assets.extra/tfseg.json").read_text())
+    assert facts["classes"] == ["cat", "dog", "bird"]
+    assert facts["keypoints"] == ["nose", "tail"]
+    assert facts["skeleton"] == [[0, 1]]
+    assert facts["style"] == "detectron2"
+    assert (facts["short_side"], facts["long_side"], facts["divisor"]) == (60, 100, 32)
+    assert facts["preprocessing"]["channels"] == "rgb"
+
+
+def test_check_export_measures_the_differences(exported):
+    model, path, _ = exported
+    pictures = [image(40, 90, seed=1), image(97, 131, channels=1, seed=2)]
+    worst = check_export_detector(path, model, pictures)
+    assert worst.keys() > {"boxes", "scores", "classes", "masks", "keypoints", "semantic"}
+    assert max(worst.values()) < 1e-4
+    changed = StandIn(keypoints=True, semantic=True)
+    changed.gain.assign(0.5)
+    assert check_export_detector(path, changed, pictures)["scores"] > 0.1
+    changed.dark = 1000.0
+    with pytest.raises(ValueError, match="answers num_detections"):
+        check_export_detector(path, changed, pictures)
+    with pytest.raises(ValueError, match="no images"):
+        check_export_detector(path, model, [])
+
+
+def test_errors_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="classes has 1 entries, the model 3"):
+        export_detector(StandIn(), tmp_path, preprocessing=PLAIN, classes=("cat",))
+    (tmp_path / "7").mkdir()
+    with pytest.raises(FileExistsError, match="7 exists"):
+        export_detector(StandIn(), tmp_path, preprocessing=PLAIN, version=7)
+
+
+def test_loads_where_there_is_no_tfseg(exported, tmp_path):
+    model, path, _ = exported
+    (tmp_path / "image.png").write_bytes(encoded(image(40, 90)))
+    program = f"""
+import sys
+sys.modules["tfseg"] = None
+import numpy as np
+import tensorflow as tf
+loaded = tf.saved_model.load({str(path)!r})
+answer = loaded.signatures["serving_default"](image_bytes=tf.io.read_file("image.png")[None])
+np.save("boxes.npy", answer["boxes"].numpy())
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=120)
+    expected = DetectionPredictor(model, PLAIN, **SIZES)(image(40, 90)).boxes
+    np.testing.assert_allclose(np.load(tmp_path / "boxes.npy")[0, :3], expected, rtol=1e-5)
