@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -216,27 +217,25 @@ class CocoScores:
         return self._evaluations[kind]
 
     def _evaluate(self, kind: str) -> Any:
-        if self.evaluator == "hotcoco":
-            from hotcoco import COCO, COCOeval
-        else:
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
+        coco, coco_eval = _library(self.evaluator)
         results = self._all_results()
         parts = [part for part in _PARTS[kind] if all(part in r for r in results)]
         keys = ("image_id", "category_id", "score", *parts)
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO()
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # hotcoco warns of other sigmas than COCO's, which are asked for by argument.
+            warnings.filterwarnings("ignore", ".*kpt_oks_sigmas differ", UserWarning)
+            truth = coco()
             truth.dataset = self._truth | {
                 "annotations": [{**a} for a in self._truth["annotations"]]
             }
             truth.createIndex()
-            found = COCO()
+            found = coco()
             if results:
                 found = truth.loadRes([{key: result[key] for key in keys} for result in results])
             else:  # of which loadRes cannot tell the kind
                 found.dataset = self._truth | {"annotations": []}
                 found.createIndex()
-            evaluation = COCOeval(truth, found, kind)
+            evaluation = coco_eval(truth, found, kind)
             if kind == "keypoints":
                 evaluation.params.kpt_oks_sigmas = np.array(self._sigmas)
             evaluation.evaluate()
@@ -252,3 +251,14 @@ def _choose(evaluator: str) -> str:
     if evaluator == "hotcoco" and not fast:
         raise ModuleNotFoundError("hotcoco is not installed: pip install 'tfseg[fast-scores]'")
     return "hotcoco" if fast and evaluator != "pycocotools" else "pycocotools"
+
+
+def _library(evaluator: str) -> tuple[Any, Any]:
+    """The classes COCO and COCOeval."""
+    if evaluator == "hotcoco":
+        hotcoco = importlib.import_module("hotcoco")
+        return hotcoco.COCO, hotcoco.COCOeval
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    return COCO, COCOeval

@@ -6,6 +6,7 @@ annotation of id 0 for none, and reads polygons of two points as boxes.
 
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
+from numbers import Real
 from typing import Any
 
 from tfseg.ops.rle import rle_runs
@@ -166,6 +167,6 @@ def _keypoints(values: Any, count: int) -> list[float]:
 
 def _numbers(name: str, values: Any, count: int) -> list[float]:
     ok = isinstance(values, list | tuple) and len(values) == count
-    if not ok or not all(type(v) in (int, float) and isfinite(v) for v in values):
+    if not ok or not all(isinstance(v, Real) and isfinite(v) for v in values):
         raise ValueError(f"{name} must be {count} finite numbers, not {values!r}")
-    return list(values)
+    return [float(value) for value in values]
