@@ -103,7 +103,7 @@ class CocoScores:
         self._truth = checked_truth(content, category_ids, kinds, len(self._sigmas))
         self._sizes = image_sizes(content)
         self._results: dict[int, list[dict[str, Any]]] = {}
-        self._evaluations: dict[str, Any] = {}
+        self._scores: dict[str, tuple[list[float], list[float]]] = {}
 
     def update(self, image_id: int, results: Iterable[Mapping[str, Any]]) -> None:
         """Adds an image's detections.
@@ -137,7 +137,7 @@ class CocoScores:
                 raise ValueError(f"result {place} of image {image_id}: {e}") from None
             checked.append({"image_id": image_id, **found})
         self._results[image_id] = checked
-        self._evaluations.clear()
+        self._scores.clear()
 
     def read(self, path: Path) -> None:
         """Adds the detections of a results file; see `update`.
@@ -176,9 +176,7 @@ class CocoScores:
         """
         figures: dict[str, float] = {}
         for kind in self._kinds:
-            values = (float(v) for v in self._evaluation(kind).stats)
-            named = zip(_NAMES[kind], values, strict=True)
-            figures |= {name: v if v >= 0 else float("nan") for name, v in named}
+            figures |= zip(_NAMES[kind], self._scored(kind)[0], strict=True)
         return figures
 
     def per_class(self) -> list[dict[str, Any]]:
@@ -190,12 +188,8 @@ class CocoScores:
         """
         rows: list[dict[str, Any]] = [{"name": name} for name in self._class_names]
         for kind in self._kinds:
-            # IoU thresholds, recalls, categories by increasing id, areas (all first), best N
-            precision = np.asarray(self._evaluation(kind).eval["precision"])[:, :, :, 0, -1]
-            for place, number in enumerate(sorted(self._category_ids)):
-                ap = float(precision[:, :, place].mean())
-                row = rows[self._category_ids.index(number)]
-                row[_NAMES[kind][0]] = ap if ap >= 0 else float("nan")
+            for number, ap in zip(sorted(self._category_ids), self._scored(kind)[1], strict=True):
+                rows[self._category_ids.index(number)][_NAMES[kind][0]] = ap
         return rows
 
     def table(self) -> str:
@@ -211,10 +205,16 @@ class CocoScores:
     def _all_results(self) -> list[dict[str, Any]]:
         return [result for results in self._results.values() for result in results]
 
-    def _evaluation(self, kind: str) -> Any:
-        if kind not in self._evaluations:
-            self._evaluations[kind] = self._evaluate(kind)
-        return self._evaluations[kind]
+    def _scored(self, kind: str) -> tuple[list[float], list[float]]:
+        """The official figures, and the average precision by increasing category id."""
+        if kind not in self._scores:
+            evaluation = self._evaluate(kind)
+            # IoU thresholds, recalls, categories, areas (the first: all), most detections
+            precision = np.asarray(evaluation.eval["precision"])[:, :, :, 0, -1]
+            found = (np.asarray(evaluation.stats), precision.mean((0, 1)))
+            stats, by_category = (np.where(v < 0, np.nan, v).tolist() for v in found)
+            self._scores[kind] = stats, by_category
+        return self._scores[kind]
 
     def _evaluate(self, kind: str) -> Any:
         coco, coco_eval = _library(self.evaluator)
