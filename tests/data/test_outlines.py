@@ -136,8 +136,9 @@ def test_stacked_outlines_are_padded_with_zeros():
 
 
 def test_outlines_are_bounded(monkeypatch):
-    with pytest.raises(ValueError, match="more than 2048 corners"):
-        polygon_outline([np.random.default_rng(0).random((2000, 2))] * 2)
+    monkeypatch.setattr(outlines, "_MAX_CROSSED", 7)
+    with pytest.raises(ValueError, match="more than 7 corners"):
+        polygon_outline([_square(0, 0, 4), _square(1, 1, 4)])
     monkeypatch.setattr(outlines, "MAX_SEGMENTS", 5)
     with pytest.raises(ValueError, match="2 outlines of up to 3 segments"):
         stack_outlines([np.ones((3, 4)), np.ones((1, 4))])

@@ -16,8 +16,9 @@ from tfseg.data.regions import Region
 #: segments that the outlines of one image may have, padding included: 256 MiB as float32
 MAX_SEGMENTS = 1 << 24
 
-# Segments of one object of which pairs are compared: 8 bytes each for a dozen arrays.
-_MAX_CROSSED = 2048
+# Segments of one object of which all pairs are compared, so many rows at a time.
+_MAX_CROSSED = 1 << 14
+_ROWS = 256
 
 # Polygons are given in hundredths of pixels.
 _TINY = 1e-6
@@ -74,17 +75,18 @@ def _union(parts: Sequence[np.ndarray]) -> np.ndarray:
     x1, y1, x2, y2 = np.where(down[:, None], edges, edges[:, [2, 3, 0, 1]]).T
     slope = (x2 - x1) / (y2 - y1)
     heights = np.unique(np.concatenate([y1, y2, _crossings(x1, y1, y2, slope)]))
-    middle = (heights[1:, None] + heights[:-1, None]) / 2
-    active = (y1 <= middle) & (middle < y2)
-    order = np.argsort(np.where(active, x1 + (middle - y1) * slope, np.inf), axis=1)
-    present = np.take_along_axis(active, order, 1)
-    covered = np.zeros(present.shape, bool)
+    first, last = np.searchsorted(heights, y1), np.searchsorted(heights, y2)
+    edge = np.repeat(np.arange(len(edges)), last - first)
+    slab = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+    x = x1[edge] + ((heights[slab] + heights[slab + 1]) / 2 - y1[edge]) * slope[edge]
+    order = np.lexsort((x, slab))
+    edge, slab = edge[order], slab[order]
+    covered = np.zeros(len(edge), bool)
     for part in range(len(parts)):
-        covered |= np.cumsum(present & (owner[order] == part), axis=1) % 2 == 1
-    before = np.pad(covered, ((0, 0), (1, 0)))[:, :-1]
-    kept = np.zeros(present.shape, bool)
-    np.put_along_axis(kept, order, present & (covered != before), 1)
-    edge, first, last = _runs(kept.T)
+        # In every slab a closed part has an even count of segments: the next one starts outside.
+        covered |= np.cumsum(owner[edge] == part) % 2 == 1
+    kept = covered != np.concatenate([[False], covered[:-1]])
+    edge, first, last = _joined(edge[kept], slab[kept])
     ends = [x1[edge] + (heights[place] - y1[edge]) * slope[edge] for place in (first, last)]
     sides = np.stack([ends[0], heights[first], ends[1], heights[last]], axis=-1)
     return np.concatenate([sides, _level_edges(sides)])
@@ -93,12 +95,26 @@ def _union(parts: Sequence[np.ndarray]) -> np.ndarray:
 def _crossings(x1: np.ndarray, y1: np.ndarray, y2: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """The heights at which two of the segments cross."""
     offset = x1 - slope * y1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        height = (offset[None] - offset[:, None]) / (slope[:, None] - slope[None])
-    common = (height > np.maximum(y1[:, None], y1)) & (height < np.minimum(y2[:, None], y2))
-    crossed: np.ndarray = np.unique(height[common])
+    found = []
+    for start in range(0, len(x1), _ROWS):
+        some = slice(start, start + _ROWS), None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            height = (offset - offset[some]) / (slope[some] - slope)
+        common = (height > np.maximum(y1[some], y1)) & (height < np.minimum(y2[some], y2))
+        found.append(height[common])
+    crossed: np.ndarray = np.unique(np.concatenate(found))
     crossed = crossed[np.diff(crossed, prepend=-np.inf) > _TINY]
     return crossed
+
+
+def _joined(edge: np.ndarray, slab: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pieces of segments in single slabs, joined over adjacent ones: segment and [first, last)."""
+    order = np.lexsort((slab, edge))
+    edge, slab = edge[order], slab[order]
+    new = np.ones(len(edge) + 1, bool)
+    new[1:-1] = (np.diff(edge) != 0) | (np.diff(slab) != 1)
+    starts, stops = np.flatnonzero(new[:-1]), np.flatnonzero(new[1:])
+    return edge[starts], slab[starts], slab[stops] + 1
 
 
 def _level_edges(sides: np.ndarray) -> np.ndarray:
@@ -134,8 +150,8 @@ def mask_outline(region: Region) -> np.ndarray:
     row, left, right = _runs(padded[1:, 1:-1] != padded[:-1, 1:-1])
     vertical = np.stack([column, top, column, bottom], axis=-1)
     horizontal = np.stack([left, row, right, row], axis=-1)
-    edges = np.concatenate([vertical, horizontal]) + np.array([region.left, region.top] * 2)
-    return edges.astype(np.float32)
+    edges: np.ndarray = np.concatenate([vertical, horizontal]).astype(np.float32)
+    return edges + np.array([region.left, region.top] * 2, np.float32)
 
 
 def stack_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
