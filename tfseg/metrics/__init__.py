@@ -4,6 +4,14 @@ from tfseg.metrics.coco import CocoScores
 from tfseg.metrics.cocostuff import stuff_scores
 from tfseg.metrics.confusion import ConfusionMatrix
 from tfseg.metrics.em import EMScores
+from tfseg.metrics.panoptic import PanopticQuality
 from tfseg.metrics.seg import SegScore
 
-__all__ = ["CocoScores", "ConfusionMatrix", "EMScores", "SegScore", "stuff_scores"]
+__all__ = [
+    "CocoScores",
+    "ConfusionMatrix",
+    "EMScores",
+    "PanopticQuality",
+    "SegScore",
+    "stuff_scores",
+]
