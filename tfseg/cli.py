@@ -81,7 +81,8 @@ def train(
     if outcome is not None and outcome.interrupted is not None:
         sys.exit(128 + signal.Signals[outcome.interrupted].value)
     if outcome is not None and outcome.best is not None:
-        click.echo(f"best {experiment.train.best_metric}: {outcome.best:.4f}")
+        metric = experiments.with_best_metric(experiment).train.best_metric
+        click.echo(f"best {metric}: {outcome.best:.4f}")
     click.echo(f"run folder: {run_dir}")
 
 

@@ -1,20 +1,23 @@
 """From an experiment file to readers, model, training and scores."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfseg
-from tfseg import config, runs
+from tfseg import config, registry, runs
 from tfseg.data import open_reader
 from tfseg.data.pipeline import training_dataset
 from tfseg.data.sample import Reader
 from tfseg.data.transforms import make_transforms
+from tfseg.detection import BEST_METRIC, check_classes, detector_kit, is_detector
 from tfseg.evaluation import Pictures, check_metrics, evaluate
+from tfseg.kit import Kit
 from tfseg.losses import SemanticLoss
 from tfseg.predict import DenseCRF, ImagePredictor, Predictor, RefinedPredictor
 from tfseg.predict.boost import BoostedPredictor
@@ -40,6 +43,9 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
     if section is None:
         raise config.ConfigError(f"the experiment has no data.{split}")
     reader = open_reader(section.reader, experiment.data.ignore_label, **section.options)
+    if is_detector(experiment):
+        check_classes(experiment, reader, split)
+        return reader
     outputs = experiment.model.num_classes
     # One output is the logit of the second of two classes.
     if len(reader.classes) != max(outputs, 2):
@@ -183,42 +189,77 @@ def train(
     What can be wrong is checked first: data, transforms, model, weights.
     """
     keras.utils.set_random_seed(experiment.seed)
-    reader, validation, preprocessing = _checked(experiment, run_dir)
+    experiment = with_best_metric(experiment)
+    kit = _checked(experiment, run_dir)
+    trainer = Trainer(
+        _builder(experiment, kit.loss),
+        kit.loss,
+        experiment.train,
+        run_dir,
+        dataset=kit.dataset,
+        validate=kit.validate,
+        log_images=kit.draw,
+        seed=experiment.seed,
+        resume=resume,
+    )
+    runs.save(run_dir, experiment, kit.reader)
+    outcome = trainer.run()
+    if experiment.train.batch_statistics is not None and outcome.interrupted is None:
+        del trainer
+        measure_batch_statistics(experiment, run_dir, kit.dataset(outcome.step))
+    return outcome
+
+
+def with_best_metric(experiment: config.Experiment) -> config.Experiment:
+    """The experiment with the score of its task, where it names none to choose weights by."""
+    if experiment.train.best_metric is not None:
+        return experiment
+    metric = BEST_METRIC.get(registry.entry(experiment.model.name).task, "mean_iou")
+    train = experiment.train.model_copy(update={"best_metric": metric})
+    return experiment.model_copy(update={"train": train})
+
+
+def _builder(experiment: config.Experiment, loss: Any) -> Callable[[], keras.Model]:
+    """Builds the model, and with it, in the same scope, the one that the loss may need."""
+
+    def build() -> keras.Model:
+        if is_detector(experiment) and experiment.train.rcnn.proposer is not None:
+            loss.proposer = build_model(experiment, experiment.train.rcnn.proposer)
+        return build_model(experiment)
+
+    return build
+
+
+def _semantic_kit(
+    experiment: config.Experiment,
+    reader: Reader,
+    validation: Reader | None,
+    probe: keras.Model,
+    run_dir: Path,
+) -> Kit:
+    preprocessing: Preprocessing = probe.spec.preprocessing
+    make_predictor(probe, _live(experiment.predict))
     live = _live(experiment.predict).model_copy(update={"crf": None})
 
     def dataset(start_step: int) -> tf.data.Dataset:
         return make_dataset(experiment, reader, preprocessing, run_dir, start_step)
 
+    dataset(0)
+    loss = make_loss(experiment)
+    if validation is None:
+        return Kit(reader, loss, dataset)
+
     def validate(model: keras.Model) -> dict[str, float]:
-        assert validation is not None
-        predictor = make_predictor(model, live)
-        return evaluate(predictor, validation, experiment.metrics).summary()
+        return evaluate(make_predictor(model, live), validation, experiment.metrics).summary()
 
     def draw(model: keras.Model) -> dict[str, np.ndarray]:
-        assert validation is not None
         pictures, predictor = Pictures(validation, 2), make_predictor(model, live)
         for index in sorted(pictures.wanted):
             sample = validation[index]
             pictures.add(sample, predictor(sample["image"]).argmax(-1).astype(np.int32))
         return {"validation": pictures.sheet()}
 
-    trainer = Trainer(
-        lambda: build_model(experiment),
-        make_loss(experiment),
-        experiment.train,
-        run_dir,
-        dataset=dataset,
-        validate=validate if validation is not None else None,
-        log_images=draw if validation is not None else None,
-        seed=experiment.seed,
-        resume=resume,
-    )
-    runs.save(run_dir, experiment, reader)
-    outcome = trainer.run()
-    if experiment.train.batch_statistics is not None and outcome.interrupted is None:
-        del trainer
-        measure_batch_statistics(experiment, run_dir, dataset(outcome.step))
-    return outcome
+    return Kit(reader, loss, dataset, validate, draw)
 
 
 def _live(section: config.Predict) -> config.Predict:
@@ -226,10 +267,8 @@ def _live(section: config.Predict) -> config.Predict:
     return section.model_copy(update={"freeze": False, "label_boost": 0.0})
 
 
-def _checked(
-    experiment: config.Experiment, run_dir: Path
-) -> tuple[Reader, Reader | None, Preprocessing]:
-    """The readers of both splits and the model's preprocessing.
+def _checked(experiment: config.Experiment, run_dir: Path) -> Kit:
+    """What the experiment's training consists of.
 
     Raises:
         ValueError: what is wrong with data, transforms, model, weights or prediction.
@@ -237,10 +276,8 @@ def _checked(
     reader = open_split(experiment, "train")
     validation = open_split(experiment, "validation") if experiment.data.validation else None
     probe = build_model(experiment)
-    preprocessing: Preprocessing = probe.spec.preprocessing
-    make_dataset(experiment, reader, preprocessing, run_dir)
-    make_predictor(probe, _live(experiment.predict))
-    return reader, validation, preprocessing
+    make_kit = detector_kit if is_detector(experiment) else _semantic_kit
+    return make_kit(experiment, reader, validation, probe, run_dir)
 
 
 def measure_batch_statistics(
@@ -263,7 +300,7 @@ def train_stages(
     Layers are matched by name: those that a stage adds keep their initialisation, as Caffe's
     ``copy_from`` leaves them. A stage's run folder is run_dir/STAGE. Resuming leaves finished
     stages alone, but for batch statistics, which are measured again. A stage with weights of its
-    own in its config starts from them instead.
+    own in its config starts from them instead, and a ``fresh`` one as if it were the first.
 
     Args:
         stages: as `config.load_stages` gives them; more than one.
@@ -279,7 +316,8 @@ def train_stages(
     outcome = None
     for stage in stages:
         folder = run_dir / stage.name.rpartition("/")[2]
-        if previous is not None and stage.model.weights is None:
+        stage = _with_proposer(stage, run_dir, {s.name.rpartition("/")[2] for s in stages})
+        if previous is not None and stage.model.weights is None and not stage.model.fresh:
             start = {"weights": previous, "weights_origin": "tfseg", "weights_partial": True}
             start |= {"backbone_weights": None, "backbone_origin": None}
             model = stage.model.model_copy(update=start)
@@ -296,6 +334,16 @@ def train_stages(
         if outcome.interrupted is not None:
             break
     return outcome
+
+
+def _with_proposer(stage: config.Experiment, run_dir: Path, names: set[str]) -> config.Experiment:
+    """The stage with the weights file of its proposer, where that is another stage's name."""
+    proposer = stage.train.rcnn.proposer
+    if proposer is None or str(proposer) not in names:
+        return stage
+    found = {"proposer": run_dir / proposer / "last.weights.h5"}
+    rcnn = stage.train.rcnn.model_copy(update=found)
+    return stage.model_copy(update={"train": stage.train.model_copy(update={"rcnn": rcnn})})
 
 
 def _check_stage(stage: config.Experiment) -> None:

@@ -12,7 +12,8 @@ class RCNNTraining(Section):
     """What an R-CNN learns from; see `tfseg.losses.RCNNLoss`.
 
     ``learn`` and ``proposer`` are for Faster R-CNN's training in four steps: what learns, and the
-    weights file (of the same network) whose region proposals the heads learn from.
+    weights file (of the same network), or the earlier stage, whose region proposals the heads
+    learn from.
     """
 
     rpn_samples: int = Field(256, gt=0)

@@ -13,6 +13,7 @@ class Model(Section):
     """Which network, and where its weights come from.
 
     ``weights_partial`` and ``backbone_partial`` leave layers that the file lacks as initialised.
+    ``fresh``: a stage of several starts from these files, not from the stage before.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Model(Section):
     backbone_weights: Path | None = None
     backbone_origin: str | None = None
     backbone_partial: bool = False
+    fresh: bool = False
 
 
 class Split(Section):

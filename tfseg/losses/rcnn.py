@@ -144,8 +144,8 @@ class RCNNLoss:
         self.keypoint_minimum, self.semantic_weight = keypoint_minimum, semantic_weight
         self.ignore_label, self.learn, self.proposer = ignore_label, tuple(learn), proposer
 
-    def parts(self, model: Any, batch: Mapping[str, Any]) -> Parts:
-        """The loss' parts of a batch, in training.
+    def parts(self, model: Any, batch: Mapping[str, Any], training: bool = True) -> Parts:
+        """The loss' parts of a batch.
 
         An image without objects teaches that everything in it is background; a batch without
         objects has parts of sum 0 and normaliser 0.
@@ -166,7 +166,7 @@ class RCNNLoss:
         """
         truth = GroundTruth(*(batch[name] for name in GroundTruth._fields))
         images, sizes = batch["image"], batch["size"]
-        features = model.features(images, training=True)
+        features = model.features(images, training=training)
         anchors = model.anchors(features)
         parts: Parts = {}
         outputs = None
@@ -181,7 +181,7 @@ class RCNNLoss:
             # Proposals are taken as given: Faster R-CNN's approximate joint training.
             fixed = ([ops.stop_gradient(level) for level in levels] for levels in outputs)
             proposals = (self.proposer or model).propose(*fixed, anchors, sizes, training=True)
-            parts |= self._heads(model, features, proposals, truth, batch)
+            parts |= self._heads(model, features, proposals, truth, batch, training)
         return parts
 
     def _rpn(self, model: Any, outputs: Any, anchors: Any, truth: GroundTruth, sizes: Any) -> Parts:
@@ -217,6 +217,7 @@ class RCNNLoss:
         proposals: tuple[Any, Any],
         truth: GroundTruth,
         batch: Mapping[str, Any],
+        training: bool,
     ) -> Parts:
         targets = roi_targets(
             *proposals,
@@ -229,22 +230,22 @@ class RCNNLoss:
         )
         # The positives come first, and all but the classification see them alone.
         most = int(self.roi_samples * self.roi_positive_fraction)
-        logits, deltas, shared = model.box_outputs(features, targets.boxes, training=True)
+        logits, deltas, shared = model.box_outputs(features, targets.boxes, training=training)
         parts = _box_parts(model.conventions, logits, deltas[:, :most], targets)
         targets = targets.first(most)
         if model.mask_head is not None:
             shared = None if shared is None else shared[:, :most]
-            masks = model.mask_outputs(features, targets.boxes, shared, training=True)
+            masks = model.mask_outputs(features, targets.boxes, shared, training=training)
             first, classes = model.conventions.background_first, logits.shape[-1] - 1
             parts["mask"] = self._mask(masks, targets, batch["edges"], classes, first)
         if model.keypoint_head is not None:
-            heatmaps = model.keypoint_outputs(features, targets.boxes, training=True)
+            heatmaps = model.keypoint_outputs(features, targets.boxes, training=training)
             parts["keypoint"] = self._keypoint(heatmaps, targets, batch["keypoints"])
         if model.semantic_head is not None:
             parts["semantic"] = (
                 *softmax_cross_entropy(
                     batch["mask"],
-                    model.semantic_outputs(features, batch["image"], training=True),
+                    model.semantic_outputs(features, batch["image"], training=training),
                     ignore_label=self.ignore_label,
                 ),
                 self.semantic_weight,

@@ -154,17 +154,18 @@ class SemanticLoss:
         self.class_weights, self.use_pixel_weights = class_weights, use_pixel_weights
         self.label_stride, self.aux_weight = label_stride, aux_weight
 
-    def parts(self, model: keras.Model, batch: Mapping[str, Any]) -> Parts:
-        """The loss' parts of a batch in training: the model's outputs and `__call__`.
+    def parts(self, model: keras.Model, batch: Mapping[str, Any], training: bool = True) -> Parts:
+        """The loss' parts of a batch: the model's outputs and `__call__`.
 
         Args:
             model: makes (B, H, W, C) logits, or a mapping of them, of images.
             batch: has "image", and what `__call__` needs.
+            training: whether the model runs as in training.
 
         Returns:
             See `__call__`.
         """
-        return self(model(batch["image"], training=True), batch)
+        return self(model(batch["image"], training=training), batch)
 
     def __call__(self, outputs: Any, batch: Mapping[str, Any]) -> Parts:
         """The loss' parts: that of the logits, under the loss' name, and one for each auxiliary
