@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from tfseg.data.pipeline import sample_dataset
-from tfseg.data.sample import Reader
+from tfseg.data.sample import ObjectReader
 from tfseg.data.transforms import Transform
 from tfseg.data.transforms.geometry import Flip
 from tfseg.registry import Preprocessing
@@ -18,7 +18,7 @@ _POWERS = 2 ** np.arange(31, dtype=np.int32)
 
 
 def detection_dataset(
-    reader: Reader,
+    reader: ObjectReader,
     transforms: Sequence[Transform],
     *,
     preprocessing: Preprocessing,
@@ -94,7 +94,7 @@ def detection_dataset(
     return dataset.map(pad, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def _check_flips(reader: Any, transforms: Sequence[Transform]) -> None:
+def _check_flips(reader: ObjectReader, transforms: Sequence[Transform]) -> None:
     pairs = [list(pair) for pair in reader.flip_pairs]
     for transform in transforms:
         if isinstance(transform, Flip) and pairs and not transform.pairs:
