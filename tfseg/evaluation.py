@@ -35,7 +35,7 @@ class Scores:
         return {k: v for k, v in result.items() if k != "per_class"} | self.others
 
 
-def _prefetched(reader: Reader) -> Iterator[Sample]:
+def prefetched(reader: Reader) -> Iterator[Sample]:
     """The samples in order, each read while the one before it is in use."""
     with ThreadPoolExecutor(1) as pool:
         ahead = pool.submit(reader.__getitem__, 0)
@@ -71,7 +71,7 @@ def evaluate(
     em = EMScores(metrics.boundary_class, reader.ignore_label) if metrics.em else None
     seg = SegScore() if metrics.seg else None
     for sample in tqdm(
-        _prefetched(reader), total=len(reader), unit="image", disable=not progress, leave=False
+        prefetched(reader), total=len(reader), unit="image", disable=not progress, leave=False
     ):
         probabilities = predictor(sample["image"])
         labels = probabilities.argmax(-1).astype(np.int32)

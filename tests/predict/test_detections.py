@@ -139,6 +139,19 @@ def test_above_keeps_all_parts_together():
     assert kept.size == some.size
 
 
+def test_at_another_size():
+    points = np.array([[[15, 10, 0.7]]], np.float32)
+    labels = np.arange(600, dtype=np.int32).reshape(20, 30)
+    some = detections([[3, 5, 9, 20]], np.ones((1, 2, 2)), keypoints=points, semantic=labels)
+    larger = some.at_size((40, 90))
+    assert larger.size == (40, 90)
+    assert larger.boxes.tolist() == [[9, 10, 27, 40]]
+    assert larger.keypoints.tolist() == [[[45, 20, pytest.approx(0.7)]]]
+    np.testing.assert_array_equal(larger.semantic, labels.repeat(2, 0).repeat(3, 1))
+    np.testing.assert_array_equal(larger.at_size((20, 30)).semantic, labels)
+    np.testing.assert_array_equal(larger.pasted(), some.pasted().repeat(2, 1).repeat(3, 2))
+
+
 def test_nothing_found():
     none = detections(np.zeros((0, 4)), np.zeros((0, 28, 28)))
     assert none.pasted().shape == (0, 20, 30)

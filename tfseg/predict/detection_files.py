@@ -118,6 +118,7 @@ def draw_detections(
     classes: Sequence[str],
     *,
     skeleton: Sequence[tuple[int, int]] = (),
+    colors: np.ndarray | None = None,
 ) -> np.ndarray:
     """Detections on their image, with names and scores; see `draw_instances`.
 
@@ -127,6 +128,7 @@ def draw_detections(
             for the objects, lie below them.
         classes: names by class.
         skeleton: pairs of keypoints to be joined by lines.
+        colors: uint8 (N, 3); None: as `draw_instances` chooses.
 
     Returns:
         uint8 (H, W, 3).
@@ -142,4 +144,5 @@ def draw_detections(
         labels=[f"{classes[class_id]} {score:.2f}" for class_id, score in pairs],
         skeleton=skeleton,
         keypoint_threshold=KEYPOINT_THRESHOLD,
+        colors=colors,
     )

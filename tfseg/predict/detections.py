@@ -53,6 +53,21 @@ class Detections:
         """The objects whose score is above this."""
         return self[self.scores > score]
 
+    def at_size(self, size: tuple[int, int]) -> "Detections":
+        """The same objects in the image resized to (height, width)."""
+        factors = np.array([size[1] / self.size[1], size[0] / self.size[0]], np.float32)
+        keypoints, semantic = self.keypoints, self.semantic
+        if keypoints is not None:
+            keypoints = keypoints * np.append(factors, np.float32(1))
+        if semantic is not None:
+            rows, columns = (
+                ((np.arange(new) + 0.5) * old / new).astype(int)
+                for new, old in zip(size, self.size, strict=True)
+            )
+            semantic = semantic[rows][:, columns]
+        boxes = self.boxes * np.tile(factors, 2)
+        return replace(self, size=size, boxes=boxes, keypoints=keypoints, semantic=semantic)
+
     def regions(self, threshold: float = 0.5) -> list[Region]:
         """The objects' pixels: where the probability at a pixel's centre reaches a threshold.
 
