@@ -77,8 +77,8 @@ class PanopticQuality:
         keys = ("id", "category_id", "area", "iscrowd")
         true = _by_id("true", true_segments, self._rows, keys)
         predicted = _by_id("predicted", predicted_segments, self._rows, keys[:2])
-        areas = _areas(prediction, predicted)
         common = _intersections(truth, prediction)
+        areas = _areas(prediction, predicted)
         matches = {}
         for (true_id, predicted_id), pixels in common.items():
             segment, other = true.get(true_id), predicted.get(predicted_id)

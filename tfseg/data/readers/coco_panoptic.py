@@ -12,6 +12,7 @@ from tfseg.data.io import read_image
 from tfseg.data.readers.coco_json import Id
 from tfseg.data.readers.files import complain, folder, read_json
 from tfseg.data.sample import DataError
+from tfseg.ops.panoptic import ids_from_rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class PanopticMasks:
         colors = read_image(path)
         if colors.shape != (*size, 3):
             raise DataError(f"{path} must be {size[0]} x {size[1]} x 3, is {colors.shape}")
-        numbers = colors.astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
+        numbers = ids_from_rgb(colors)
         labels = {
             segment.id: self._labels[segment.category_id] for segment in annotation.segments_info
         }
