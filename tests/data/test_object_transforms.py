@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfseg.data.outlines import fill_outline, mask_outline, stack_outlines
+from tfseg.data.outlines import fill_outline, mask_outline, polygon_outline, stack_outlines
 from tfseg.data.regions import region_of
 from tfseg.data.transforms import make_transforms
+from tfseg.data.transforms.bounds import tighten_boxes
 
 HEIGHT, WIDTH = 40, 60
 
@@ -124,6 +125,51 @@ def test_what_belongs_to_a_box_leaves_with_it():
         np.testing.assert_array_equal(out["crowd"], out["ids"] == 13)
         seen.update(out["ids"].tolist())
     assert seen == {11, 12, 13}
+
+
+@pytest.mark.parametrize("size", [[9, 11], [20, 31], [36, 58]])
+def test_cropped_boxes_are_tight_around_what_is_left(size):
+    """Also where a ring is cut into pieces, or its hole alone is left."""
+    for seed in range(25):
+        out = _apply({"crop": {"size": size}}, seed)
+        for number in (11, 12):
+            mask = out["instances"] == number - 10
+            assert (number in out["ids"]) == mask.any()
+            if mask.any():
+                (place,) = np.flatnonzero(out["ids"] == number)
+                np.testing.assert_array_equal(out["boxes"][place], _bounds(mask))
+
+
+def test_a_window_inside_an_object_is_its_box():
+    sample = _sample()
+    sample["edges"] = tf.constant(
+        stack_outlines([mask_outline(region_of(np.ones((HEIGHT, WIDTH), bool)))] * 3)
+    )
+    (transform,) = make_transforms([{"crop": {"size": [4, 5]}}])
+    for seed in range(60):
+        out = transform(sample, tf.constant([seed, 0]))
+        for box, crowd in zip(out["boxes"].numpy(), out["crowd"].numpy(), strict=True):
+            assert crowd or box.tolist() == [0, 0, 5, 4]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cropped_boxes_of_polygons(seed):
+    """Corners anywhere: against masks of a hundred times as many pixels."""
+    rng = np.random.default_rng(seed)
+    polygons = [rng.uniform(-10, 40, (5, 2)).astype(np.float32) for _ in range(12)]
+    sample = {
+        "boxes": tf.constant([[0.0, 0.0, 30.0, 20.0]] * 12),
+        "edges": tf.constant(stack_outlines([polygon_outline([p]) for p in polygons])),
+        "crowd": tf.zeros(12, tf.bool),
+        "ids": tf.range(12),
+    }
+    out = tighten_boxes(sample, (20, 30))
+    boxes = dict(zip(out["ids"].numpy().tolist(), out["boxes"].numpy(), strict=True))
+    for place, polygon in enumerate(polygons):
+        mask = fill_outline(polygon_outline([polygon * 10]), (200, 300))
+        assert (place in boxes) == mask.any()
+        if mask.any():
+            np.testing.assert_allclose(boxes[place], np.array(_bounds(mask)) / 10, atol=0.5)
 
 
 def test_areas_grow_with_the_image():

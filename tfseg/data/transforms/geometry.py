@@ -20,6 +20,7 @@ from tfseg.data.transforms.base import (
     uniform,
     warp,
 )
+from tfseg.data.transforms.bounds import tighten_boxes
 
 #: what PSPNet's and most ImageNet trunks' mean is, rounded; RGB
 MEAN_COLOR = (124.0, 117.0, 104.0)
@@ -209,7 +210,7 @@ def _random_window(sample: Sample, size: tuple[Any, Any], seed: tf.Tensor) -> Sa
         window = x[top : top + height, left : left + width]
         return tf.ensure_shape(window, (*static_size(size), x.shape[-1]))
 
-    return _shifted(map_pixels(sample, cut), -left, -top, size)
+    return tighten_boxes(_shifted(map_pixels(sample, cut), -left, -top, size), size)
 
 
 def _shifted(sample: Sample, x: Any, y: Any, size: tuple[Any, Any]) -> Sample:
