@@ -217,6 +217,22 @@ def test_the_visible_keypoints_are_taught():
     assert (float(total), float(normaliser)) == (0, 0)
 
 
+@pytest.mark.parametrize(("objects", "regions"), [(True, 2), (False, 1)])
+def test_heads_may_see_positives_only(objects, regions):
+    model, batch = StandIn(masks=3, keypoints=True), a_batch()
+    batch["valid"][0, 0] = objects
+    few = _loss(only_positives=True, normalise_by_visible=False)
+    found = tf.function(few.parts, autograph=False)(model, batch)
+    model.sampler_seed = keras.random.SeedGenerator(0)
+    parts = _loss(normalise_by_visible=False).parts(model, batch)
+    assert model.mask_boxes.shape == (2, 4, 4)
+    assert found.keys() == parts.keys()
+    for name, (total, normaliser, _) in parts.items():
+        np.testing.assert_allclose(found[name][:2], (total, normaliser), rtol=1e-6)
+    few.parts(model, batch)
+    assert model.mask_boxes.shape == (2, regions, 4)
+
+
 def test_the_semantic_head_is_taught_the_labelled_pixels():
     model = StandIn()
     model.semantic_head = True
@@ -290,3 +306,11 @@ def test_options_are_checked(options):
 def test_another_number_of_channels():
     with pytest.raises(ValueError, match="5 channels does not fit 3 classes"):
         _loss().parts(StandIn(deltas=5), a_batch())
+
+
+def test_a_batch_without_what_is_learnt():
+    batch = a_batch()
+    del batch["edges"], batch["keypoints"]
+    with pytest.raises(ValueError, match=r"learns from \['edges', 'keypoints'\], but"):
+        _loss().parts(StandIn(masks=3, keypoints=True), batch)
+    assert "rpn_class" in _loss(learn=("rpn",)).parts(StandIn(masks=3), batch)

@@ -105,6 +105,9 @@ class RCNNLoss:
             nothing (Detectron's MIN_KEYPOINT_COUNT_FOR_VALID_MINIBATCH is 20).
         semantic_weight: of the semantic head's cross-entropy (Panoptic FPN).
         ignore_label: label of pixels that do not count for the semantic head.
+        only_positives: mask and keypoint heads see as many regions of each image as the one with
+            the most positives has, not as many as it may have. The losses are the same and cost
+            less, but sizes change from step to step, which XLA cannot compile.
         learn: which of "rpn" and "heads". The other learns nothing: Faster R-CNN's training in
             four steps.
         proposer: a model whose proposals the heads learn from, or None for their own model's.
@@ -129,6 +132,7 @@ class RCNNLoss:
         keypoint_minimum: int = 0,
         semantic_weight: float = 0.5,
         ignore_label: int = 255,
+        only_positives: bool = False,
         learn: Sequence[str] = LEARN,
         proposer: Any = None,
     ):
@@ -142,7 +146,8 @@ class RCNNLoss:
         self.roi_threshold, self.crowd_threshold = roi_threshold, crowd_threshold
         self.mask_loss, self.normalise_by_visible = mask_loss, normalise_by_visible
         self.keypoint_minimum, self.semantic_weight = keypoint_minimum, semantic_weight
-        self.ignore_label, self.learn, self.proposer = ignore_label, tuple(learn), proposer
+        self.ignore_label, self.only_positives = ignore_label, only_positives
+        self.learn, self.proposer = tuple(learn), proposer
 
     def parts(self, model: Any, batch: Mapping[str, Any], training: bool = True) -> Parts:
         """The loss' parts of a batch.
@@ -155,6 +160,8 @@ class RCNNLoss:
             batch: "image" (B, H, W, C), "size" (B, 2), "boxes" (B, G, 4), "labels", "valid" and
                 "crowd" (B, G); "edges" (B, G, E, 4) for a mask head, "keypoints" (B, G, K, 3)
                 for a keypoint head, "mask" (B, H, W) for a semantic head.
+            training: of the model's layers. Samples are drawn, and as many regions proposed, as
+                in training anyway.
 
         Returns:
             name -> (sum, normaliser, weight): "rpn_class" and "rpn_box", normalised by all
@@ -162,14 +169,16 @@ class RCNNLoss:
             the cells of regions with objects; "keypoint"; "semantic", by the labelled pixels.
 
         Raises:
-            ValueError: where the batch lacks something.
+            ValueError: where the batch lacks something, or the heads have other channels than
+                there are classes.
         """
+        self._check(model, batch)
         truth = GroundTruth(*(batch[name] for name in GroundTruth._fields))
         images, sizes = batch["image"], batch["size"]
         features = model.features(images, training=training)
         anchors = model.anchors(features)
         parts: Parts = {}
-        outputs = None
+        outputs: Any = None
         if "rpn" in self.learn or self.proposer is None:
             outputs = model.rpn_outputs(features)
         if "rpn" in self.learn:
@@ -183,6 +192,21 @@ class RCNNLoss:
             proposals = (self.proposer or model).propose(*fixed, anchors, sizes, training=True)
             parts |= self._heads(model, features, proposals, truth, batch, training)
         return parts
+
+    def _check(self, model: Any, batch: Mapping[str, Any]) -> None:
+        wanted = ["image", "size", *GroundTruth._fields]
+        if "heads" in self.learn:
+            heads = {
+                "edges": model.mask_head,
+                "keypoints": model.keypoint_head,
+                "mask": model.semantic_head,
+            }
+            wanted += [name for name, head in heads.items() if head is not None]
+        lacking = sorted(set(wanted) - set(batch))
+        if lacking:
+            raise ValueError(
+                f"the model learns from {lacking}, but a batch has only {sorted(batch)}"
+            )
 
     def _rpn(self, model: Any, outputs: Any, anchors: Any, truth: GroundTruth, sizes: Any) -> Parts:
         targets = rpn_targets(
@@ -232,6 +256,10 @@ class RCNNLoss:
         most = int(self.roi_samples * self.roi_positive_fraction)
         logits, deltas, shared = model.box_outputs(features, targets.boxes, training=training)
         parts = _box_parts(model.conventions, logits, deltas[:, :most], targets)
+        if self.only_positives:
+            most = ops.max(ops.sum(ops.cast(targets.positive, "int32"), axis=1))
+            # One at least: layers need not know what to do with none.
+            most = ops.maximum(most, 1)
         targets = targets.first(most)
         if model.mask_head is not None:
             shared = None if shared is None else shared[:, :most]
@@ -290,5 +318,6 @@ class RCNNLoss:
         enough = ops.cast(count >= self.keypoint_minimum, "float32")
         normaliser = count * enough
         if not self.normalise_by_visible:
-            normaliser = ops.cast(shape[0] * shape[1] * number, "float32")
+            most = int(self.roi_samples * self.roi_positive_fraction)
+            normaliser = ops.cast(shape[0] * most * number, "float32")
         return _sum(losses, visible) * enough, normaliser, 1.0
