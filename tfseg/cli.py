@@ -128,7 +128,8 @@ def evaluate(
 ) -> None:
     """Score the run folder RUN at the images' original resolution.
 
-    Writes RUN/evaluation-SPLIT.json and, as a picture, RUN/evaluation-SPLIT.png.
+    Writes RUN/evaluation-SPLIT.json and, as a picture, RUN/evaluation-SPLIT.png; of a detector
+    also what it found, as RUN/evaluation-SPLIT-results.json in COCO's format.
     """
     experiment, model = _load_run(run, assignments, weights)
     from PIL import Image
@@ -137,6 +138,22 @@ def evaluate(
     from tfseg import experiment as experiments
 
     reader = experiments.open_split(experiment, split)
+    facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
+    path = run / f"evaluation-{split}.json"
+    if experiments.is_detector(experiment):
+        from tfseg import detection_commands
+
+        detection_commands.evaluate(
+            experiment,
+            model,
+            reader,
+            run,
+            facts=facts,
+            name=path.stem,
+            pictures=pictures,
+            progress=progress,
+        )
+        return
     predictor = _predictor(run, experiment, model, progress)
     sheet = evaluation.Pictures(reader, pictures)
     scores = evaluation.evaluate(
@@ -145,10 +162,8 @@ def evaluate(
     click.echo(scores.confusion.table(reader.classes))
     for name, value in scores.others.items():
         click.echo(f"{name:38s} {value:.6f}")
-    facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
     facts["predict"] = experiment.predict.model_dump(mode="json")
     found = evaluation.scores_as_json(scores, reader, facts)
-    path = run / f"evaluation-{split}.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     click.echo(f"scores: {path}")
     if pictures > 0:
@@ -178,6 +193,9 @@ def predict(
 
     Writes labels/NAME.png (class ids with a palette), overlays/NAME.png and legend.png. How is
     the config's predict section; for example, --set predict.flip=true.
+
+    Of a detector: overlays/NAME.png, instances/NAME.png (object ids) and detections.json, in
+    COCO's results format. How is the config's detect section.
     """
     from tfseg.data.readers.files import image_files
 
@@ -185,7 +203,16 @@ def predict(
     for path in images:
         files += image_files(path).values() if path.is_dir() else [path]
     experiment, model = _load_run(run, assignments, weights)
+    from tfseg import experiment as experiments
     from tfseg import runs
+
+    if experiments.is_detector(experiment):
+        from tfseg import detection_commands
+
+        if probabilities:
+            raise ValueError("--probabilities is for semantic networks, not for detectors")
+        detection_commands.predict(experiment, model, run, files, out, progress)
+        return
     from tfseg.predict import predict_files
 
     known = runs.labels(run)
@@ -210,13 +237,21 @@ def predict(
 def export(run: Path, to: Path | None, version: int | None, weights: str) -> None:
     """Write the run folder RUN as a SavedModel for TensorFlow Serving."""
     experiment, model = _load_run(run, (), weights)
+    from tfseg import experiment as experiments
     from tfseg import runs
     from tfseg.export import export as export_model
 
+    to = to or Path("saved_models") / experiment.name
+    if experiments.is_detector(experiment):
+        from tfseg import detection_commands
+
+        path = detection_commands.export(experiment, model, run, to, version)
+        click.echo(f"SavedModel: {path}")
+        return
     known = runs.labels(run)
     path = export_model(
         model,
-        to or Path("saved_models") / experiment.name,
+        to,
         preprocessing=model.spec.preprocessing,
         classes=known.names,
         colors=known.colors,

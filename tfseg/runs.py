@@ -27,10 +27,21 @@ from tfseg.data.sample import Reader
 
 @dataclass(frozen=True)
 class Labels:
-    """Names by class id, and uint8 (num_classes, 3) colours or None."""
+    """What a run's classes are.
+
+    Attributes:
+        names: by class id.
+        colors: uint8 (num_classes, 3), or None.
+        category_ids: of objects, in COCO's files; None of semantic classes.
+        keypoints: names of the objects' keypoints.
+        skeleton: pairs of keypoints that lines join.
+    """
 
     names: tuple[str, ...]
     colors: np.ndarray | None
+    category_ids: tuple[int, ...] | None = None
+    keypoints: tuple[str, ...] = ()
+    skeleton: tuple[tuple[int, int], ...] = ()
 
 
 def _git(*words: str) -> str | None:
@@ -63,7 +74,14 @@ def environment(experiment: config.Experiment, reader: Reader) -> dict[str, Any]
         "command": sys.argv,
         "classes": list(reader.classes),
         "colors": None if reader.colors is None else np.asarray(reader.colors).tolist(),
+        **_objects(reader),
     }
+
+
+def _objects(reader: Any) -> dict[str, Any]:
+    """What a reader of objects tells of them."""
+    names = ("category_ids", "keypoint_names", "skeleton")
+    return {name: getattr(reader, name) for name in names if hasattr(reader, name)}
 
 
 def save(run_dir: Path, experiment: config.Experiment, reader: Reader) -> None:
@@ -82,7 +100,14 @@ def labels(run_dir: Path) -> Labels:
     """
     facts = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     colors = facts["colors"]
-    return Labels(tuple(facts["classes"]), None if colors is None else np.array(colors, np.uint8))
+    ids = facts.get("category_ids")
+    return Labels(
+        tuple(facts["classes"]),
+        None if colors is None else np.array(colors, np.uint8),
+        None if ids is None else tuple(ids),
+        tuple(facts.get("keypoint_names", ())),
+        tuple((a, b) for a, b in facts.get("skeleton", ())),
+    )
 
 
 def label_pixels(

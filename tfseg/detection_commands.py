@@ -1,0 +1,114 @@
+"""What `tfseg evaluate`, `predict` and `export` do with a detector's run folder."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import keras
+import numpy as np
+from PIL import Image
+
+from tfseg import config, runs
+from tfseg.data.sample import ObjectReader
+from tfseg.detection import make_detection_predictor, make_scores
+from tfseg.evaluate_detector import InstancePictures, evaluate_detector
+from tfseg.export_detector import export_detector
+from tfseg.predict.detection_files import detect_files
+
+
+def evaluate(
+    experiment: config.Experiment,
+    model: keras.Model,
+    reader: ObjectReader,
+    run: Path,
+    *,
+    facts: dict[str, object],
+    name: str,
+    pictures: int,
+    progress: bool,
+) -> None:
+    """Scores a split and writes the scores, the results and pictures into the run folder.
+
+    Args:
+        experiment: the run's.
+        model: its network.
+        reader: the split.
+        run: the folder.
+        facts: what the scores' file tells beside them.
+        name: of the files, without suffix.
+        pictures: rows of the picture; 0 for none.
+        progress: show a progress bar.
+    """
+    scores = make_scores(experiment, reader, model)()
+    sheet = InstancePictures(reader, pictures, experiment.detect.score_threshold)
+    predictor = make_detection_predictor(model, experiment.detect)
+    evaluate_detector(predictor, reader, scores, progress=progress, on_prediction=sheet)
+    click.echo(scores.table())
+    found = {
+        **facts,
+        "detect": experiment.detect.model_dump(mode="json"),
+        **_without_nan(scores.result()),
+        "per_class": [_without_nan(row) for row in scores.per_class()],
+    }
+    path = run / f"{name}.json"
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"scores: {path}")
+    scores.write(run / f"{name}-results.json")
+    click.echo(f"results in COCO's format: {run / f'{name}-results.json'}")
+    if pictures > 0:
+        Image.fromarray(sheet.sheet()).save(path.with_suffix(".png"))
+        click.echo(f"pictures: {path.with_suffix('.png')}")
+
+
+def _without_nan(values: dict[str, object]) -> dict[str, object]:
+    """The values with null, which JSON has, for what is not a number."""
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
+
+
+def predict(
+    experiment: config.Experiment,
+    model: keras.Model,
+    run: Path,
+    files: Sequence[Path],
+    out: Path,
+    progress: bool,
+) -> None:
+    """Finds the objects of image files; see `detect_files`."""
+    known = runs.labels(run)
+    # Of files only what is sure, as of pictures.
+    predictor = make_detection_predictor(
+        model, experiment.detect, score_threshold=experiment.detect.score_threshold
+    )
+    written = detect_files(
+        predictor,
+        files,
+        out,
+        classes=known.names,
+        category_ids=known.category_ids,
+        skeleton=known.skeleton,
+        progress=progress,
+    )
+    click.echo(f"{len(written)} images searched: {out}")
+
+
+def export(
+    experiment: config.Experiment,
+    model: keras.Model,
+    run: Path,
+    directory: Path,
+    version: int | None,
+) -> Path:
+    """Writes the model as a SavedModel; see `export_detector`."""
+    known = runs.labels(run)
+    return export_detector(
+        model,
+        directory,
+        preprocessing=model.spec.preprocessing,
+        classes=known.names,
+        keypoints=known.keypoints or None,
+        skeleton=known.skeleton,
+        short_side=experiment.detect.short_side,
+        long_side=experiment.detect.long_side,
+        version=version,
+    )
