@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-TASKS = ("classification", "semantic", "detection", "instance", "keypoint", "panoptic")
+#: of the networks that find objects
+DETECTION_TASKS = ("detection", "instance", "keypoint", "panoptic")
+TASKS = ("classification", "semantic", *DETECTION_TASKS)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import numpy as np
 
 from tfseg import models, registry
 from tfseg.models.classification import CAFFE_BGR_MEAN, IMAGENET_RGB
+from tfseg.models.rcnn import RCNN
 from tfseg.ops.preprocess import preprocess
 from tfseg.registry import Preprocessing
-from tfseg.weights import maps
+from tfseg.weights import detector_goldens, maps
 from tfseg.weights.load import load_weights
 
 #: the largest error over the tap's standard deviation that passes
@@ -55,12 +56,9 @@ _PREPROCESSING = {
     "deeplab_largefov_vgg16": CAFFE_BGR_MEAN,
     "unet_release": Preprocessing("gray", (127.5,), (255.0,)),
 }
-#: references that hold one of our networks: its name, and the taps that are its own
+#: families whose checkpoints hold another of our networks: its family, and the taps that are its
 _BRANCHES = {
-    "panoptic_fpn_R_50": (
-        "semantic_fpn_resnet50",
-        ("p2", "p3", "p4", "p5", "sem_seg_logits_stride4"),
-    )
+    "panoptic_fpn": ("semantic_fpn", ("p2", "p3", "p4", "p5", "sem_seg_logits_stride4")),
 }
 
 
@@ -129,24 +127,37 @@ class Result:
         return self.error <= TOLERANCE
 
 
-def _build(meta: dict[str, Any]) -> keras.Model:
-    models.register_all()
+def _networks(meta: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The registered networks that a golden is of, and the options that it tells."""
     name = meta["model"].split(" ")[0]
-    name = _BRANCHES[name][0] if name in _BRANCHES else name
     name = next((n for key, n in _TELLTALE.items() if key in meta["params"]), name)
+    found = [detector_goldens.network(name) or (name, {})]
+    found += [
+        (found[0][0].replace(family, branch), {})
+        for family, (branch, _) in _BRANCHES.items()
+        if found[0][0].startswith(family)
+    ]
+    return found
+
+
+def _build(name: str, options: dict[str, Any], meta: dict[str, Any]) -> keras.Model:
+    models.register_all()
     if name not in {e.name for e in registry.entries()}:
         raise Unsupported(name)
-    params, options = meta["params"], dict[str, Any]()
-    classes = (n[0] for p in _CLASSIFIER for k, n in params.items() if fnmatch.fnmatchcase(k, p))
+    params = meta["params"]
+    if registry.entry(name).task in registry.DETECTION_TASKS:
+        classes, own = detector_goldens.counts(params)
+        return registry.build(name, classes, **options, **own)
+    found = (n[0] for p in _CLASSIFIER for k, n in params.items() if fnmatch.fnmatchcase(k, p))
     if any(key.startswith("aux_classifier.") for key in params):
-        options["aux_head"] = True
+        options = options | {"aux_head": True}
     if match := re.search(r"\(fc6 (\dx\d) rate (\d+)\)", meta["model"]):
-        options["fc6"] = f"{match[1]}r{match[2]}"
-    return registry.build(name, next(classes, None), **options)
+        options = options | {"fc6": f"{match[1]}r{match[2]}"}
+    return registry.build(name, next(found, None), **options)
 
 
-def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
-    """The model with an output a tap; "output" and "aux" are its own."""
+def _activations(model: keras.Model, taps: list[str], inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of the taps' layers; "output" and "aux" are the model's own."""
     own = model.output if isinstance(model.output, dict) else {"logits": model.output}
     outputs = {}
     for tap in taps:
@@ -157,7 +168,45 @@ def _activations(model: keras.Model, taps: list[str]) -> keras.Model:
             outputs[tap] = own[tap]
         else:
             outputs[tap] = model.get_layer(maps.layer_of_tap(model, tap)).output
-    return keras.Model(model.input, outputs)
+    values = keras.Model(model.input, outputs)(inputs, training=False)
+    return {tap: keras.ops.convert_to_numpy(value) for tap, value in values.items()}
+
+
+def _inputs(model: keras.Model, meta: dict[str, Any]) -> np.ndarray:
+    """The golden image, preprocessed for the model."""
+    image = synthetic_image(tuple(meta["image"]), meta["image_seed"])
+    if model.spec.preprocessing.channels == "gray":
+        image = image[..., :1]
+    preprocessing = _PREPROCESSING.get(model.spec.name, model.spec.preprocessing)
+    return np.asarray(preprocess(image, preprocessing), np.float32)
+
+
+def _tap_error(tap: str, value: np.ndarray, arrays: dict[str, np.ndarray]) -> float:
+    """The largest difference at the golden's samples, over their standard deviation."""
+    shape = tuple(arrays[f"{tap}/shape"].tolist())
+    if value.shape != shape:
+        raise ValueError(f"{tap} has shape {value.shape}, the reference {shape}")
+    reference = arrays[f"{tap}/value"]
+    difference = np.abs(value.reshape(-1)[arrays[f"{tap}/index"]] - reference)
+    return float(np.max(difference) / (reference.std() + 1e-12))
+
+
+def _errors(
+    model: keras.Model, meta: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """The error of each of the golden's taps that the model has."""
+    taps = sorted(key[: -len("/shape")] for key in arrays if key.endswith("/shape"))
+    inputs, sets = _inputs(model, meta), dict[str, float]()
+    if isinstance(model, RCNN):
+        values = detector_goldens.activations(model, inputs, arrays["boxes"])
+        if missing := [tap for tap in taps if tap not in values]:
+            raise ValueError(f"{model.spec.name} has no {', '.join(missing)}")
+        sets = detector_goldens.set_errors(model, inputs, arrays)
+    else:
+        branches = [taps for family, taps in _BRANCHES.values() if model.name.startswith(family)]
+        taps = [tap for tap in taps if all(tap in own for own in branches)]
+        values = _activations(model, taps, inputs)
+    return {tap: _tap_error(tap, values[tap], arrays) for tap in taps} | sets
 
 
 def check(path: Path) -> Result:
@@ -175,28 +224,19 @@ def check(path: Path) -> Result:
     if "meta" not in arrays:
         raise ValueError(f"{path} is no golden file: it has no 'meta'")
     meta = json.loads(str(arrays["meta"]))
-    model = _build(meta)
     origin = next(o for text, o in _ORIGINS if text in meta["reference"])
-    params = meta["params"].items()
-    checkpoint = {k: synthetic_array(k, tuple(s), meta["seed"], meta["gain"]) for k, s in params}
-    load_weights(model, checkpoint, origin)
-    image = synthetic_image(tuple(meta["image"]), meta["image_seed"])
-    if model.spec.preprocessing.channels == "gray":
-        image = image[..., :1]
-    taps = sorted(key[: -len("/shape")] for key in arrays if key.endswith("/shape"))
-    taps = [t for t in taps if t in _BRANCHES.get(meta["model"], (None, taps))[1]]
-    preprocessing = _PREPROCESSING.get(model.spec.name, model.spec.preprocessing)
-    inputs = np.asarray(preprocess(image, preprocessing), np.float32)
-    outputs = _activations(model, taps)(inputs, training=False)
-    errors = {}
-    for tap in taps:
-        value = keras.ops.convert_to_numpy(outputs[tap])
-        shape = tuple(arrays[f"{tap}/shape"].tolist())
-        if value.shape != shape:
-            raise ValueError(f"{path.stem}: {tap} has shape {value.shape}, the reference {shape}")
-        reference = arrays[f"{tap}/value"]
-        difference = np.abs(value.reshape(-1)[arrays[f"{tap}/index"]] - reference)
-        errors[tap] = float(np.max(difference) / (reference.std() + 1e-12))
+    results = []
+    for name, options in _networks(meta):
+        model = _build(name, options, meta)
+        params = meta["params"].items()
+        checkpoint = {
+            k: synthetic_array(k, tuple(s), meta["seed"], meta["gain"]) for k, s in params
+        }
+        load_weights(model, checkpoint, origin)
+        try:
+            errors = _errors(model, meta, arrays)
+        except ValueError as error:
+            raise ValueError(f"{path.stem}: {error}") from error
+        results += [Result(error, tap) for tap, error in errors.items()]
     # A nan is the worst error there is.
-    worst = max(errors, key=lambda tap: np.nan_to_num(errors[tap], nan=np.inf))
-    return Result(errors[worst], worst)
+    return max(results, key=lambda result: np.nan_to_num(result.error, nan=np.inf))

@@ -21,26 +21,41 @@ _LOG = logging.getLogger(__name__)
 _LISTED = 10
 _PARTS = ("model", "backbone")
 
-_TORCH = {
-    "kernel": ".weight",
-    "bias": ".bias",
-    "gamma": ".weight",
-    "beta": ".bias",
-    "moving_mean": ".running_mean",
-    "moving_variance": ".running_var",
+#: a variable's name in Keras -> what it may be called behind its layer's name
+_Suffixes = dict[str, tuple[str, ...]]
+_TORCH: _Suffixes = {
+    "kernel": (".weight",),
+    "bias": (".bias",),
+    "gamma": (".weight",),
+    "beta": (".bias",),
+    "moving_mean": (".running_mean",),
+    "moving_variance": (".running_var",),
 }
-_CAFFE = {
-    "kernel": "/0",
-    "bias": "/1",
-    "gamma": "/gamma",
-    "beta": "/beta",
-    "moving_mean": "/mean",
-    "moving_variance": "/var",
+_CAFFE: _Suffixes = {
+    "kernel": ("/0",),
+    "bias": ("/1",),
+    "gamma": ("/gamma",),
+    "beta": ("/beta",),
+    "moving_mean": ("/mean",),
+    "moving_variance": ("/var",),
 }
-#: What a layer's variables are called behind its name; other origins use Keras' own names.
-_SUFFIXES = {"torchvision": _TORCH, "detectron2": _TORCH, "caffe": _CAFFE}
-#: what a norm's statistics are where they are folded into its scale and offset
-_IDENTITY_STATISTICS = {"moving_mean": 0.0, "moving_variance": 1.0}
+#: of Caffe2's own norms, "riv" is a variance too; the second of MSRA's, as detectron2 has them
+_DETECTRON: _Suffixes = {
+    "kernel": ("_w",),
+    "bias": ("_b",),
+    "gamma": ("_s", "_gamma"),
+    "beta": ("_b", "_beta"),
+    "moving_mean": ("_rm", "_running_mean"),
+    "moving_variance": ("_riv", "_running_var"),
+}
+#: of each origin; the others use Keras' own names
+_SUFFIXES = {
+    "torchvision": _TORCH,
+    "detectron2": _TORCH,
+    "caffe": _CAFFE,
+    "detectron": _DETECTRON,
+}
+_STATISTICS = ("moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
@@ -123,8 +138,22 @@ def _bound(convert: Convert, shape: tuple[int, ...]) -> Callable[[np.ndarray], n
     return lambda array: convert(array, shape)
 
 
-def _slots(layer: keras.layers.Layer, target: maps.Target, origin: str) -> list[_Slot]:
-    """Where a checkpoint of this origin has each of a layer's variables."""
+def _constant(layer: keras.layers.Layer, leaf: str) -> float | None:
+    """What a norm's statistics are where they are folded into its scale and offset."""
+    if leaf not in _STATISTICS:
+        return None
+    # The layer adds its epsilon: the sum is 1.
+    return 0.0 if leaf == "moving_mean" else 1.0 - float(layer.epsilon)
+
+
+def _slots(
+    layer: keras.layers.Layer, target: maps.Target, origin: str, statistics: bool
+) -> list[_Slot]:
+    """Where a checkpoint of this origin has each of a layer's variables.
+
+    Args:
+        statistics: whether the checkpoint has norms' statistics.
+    """
     suffixes = _SUFFIXES.get(origin)
     if suffixes is None:
         return [_keras_slot(layer, index, target) for index in range(len(layer.weights))]
@@ -143,8 +172,10 @@ def _slots(layer: keras.layers.Layer, target: maps.Target, origin: str) -> list[
         elif leaf == "kernel":
             shape, convert = _channels_first(layer, own)
         base = target.norm if target.norm and leaf in ("gamma", "beta") else target.name
-        constant = _IDENTITY_STATISTICS.get(leaf) if target.folded else None
-        slots.append(_Slot(variable, (base + suffixes[leaf],), shape, convert, constant))
+        bases = (base,) if target.alternative is None else (base, target.alternative)
+        names = tuple(name + suffix for name in bases for suffix in suffixes[leaf])
+        constant = _constant(layer, leaf) if target.folded and not statistics else None
+        slots.append(_Slot(variable, names, shape, convert, constant))
     return slots
 
 
@@ -232,11 +263,14 @@ def _fit_all(
 ) -> tuple[list[tuple[Any, np.ndarray]], list[str], _Report]:
     """New values of variables, the heads that have another shape, and what does not fit."""
     report, values, misfits = _Report(), list[tuple[Any, np.ndarray]](), list[str]()
+    ends = [end for leaf in _STATISTICS for end in _SUFFIXES.get(origin, {}).get(leaf, ())]
+    statistics = any(name.endswith(tuple(ends)) for name in arrays)
+    by_name = {layer.name: layer for layer in model.layers}
     heads, layers = maps.heads(model), {name.rpartition("/")[0] for name in arrays}
     for name, target in targets.items():
         own = _Report()
         target = _resolved(target, layers)
-        slots = _slots(model.get_layer(name), target, origin)
+        slots = _slots(by_name[name], target, origin, statistics)
         fitted = [(slot.variable, _fit(slot, arrays, own)) for slot in slots]
         report.used |= own.used
         absent = partial and len(own.missing) == len([s for s in slots if s.constant is None])
@@ -278,8 +312,8 @@ def load_weights(
         model: built by `tfseg.build`.
         source: a file (see `tfseg.weights.read_weights`), or {name: array} in the reference's
             own names and layout.
-        origin: "caffe", "torchvision", "detectron2", "keras" or "tfseg"; None: what the names
-            look like.
+        origin: "caffe", "torchvision", "detectron2", "detectron" (the first), "keras" or
+            "tfseg"; None: what the names look like.
         skip_heads: layers whose shape depends on the number of classes, or that deployed files
             lack, stay at their initialisation where the checkpoint's differ; a warning names
             them.
@@ -301,6 +335,7 @@ def load_weights(
         (arrays, guess), label = read_weights(source), str(source)
     origin = origin or _origin(model, arrays, guess)
     targets, unused = _targets(model, origin, part)
+    maps.check(model, origin, part, arrays)
     values, misfits, report = _fit_all(model, targets, arrays, origin, skip_heads, partial)
     rest = (n for n in arrays if n not in report.used)
     if not partial or not values:

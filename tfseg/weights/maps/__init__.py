@@ -6,7 +6,7 @@ released prototxt's where only that exists; a map is needed for every other orig
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from tfseg.weights.maps import (
     dilation,
     fcn,
     pspnet,
+    rcnn,
     semantic_fpn,
     torchvision_seg,
     trunks,
@@ -25,7 +26,15 @@ from tfseg.weights.maps import (
 )
 from tfseg.weights.maps.common import Architecture, Map, Target, same
 
-__all__ = ["Target", "backbone_layer_names", "heads", "layer_names", "layer_of_tap", "unused"]
+__all__ = [
+    "Target",
+    "backbone_layer_names",
+    "check",
+    "heads",
+    "layer_names",
+    "layer_of_tap",
+    "unused",
+]
 
 _ARCHITECTURES: tuple[Architecture, ...] = tuple(
     module.ARCHITECTURE
@@ -36,12 +45,15 @@ _ARCHITECTURES: tuple[Architecture, ...] = tuple(
         dilation,
         fcn,
         pspnet,
+        rcnn,
         semantic_fpn,
         torchvision_seg,
         unet,
     )
 )
-_BACKBONE = "backbone."
+#: the trunk's layers: prefixes here -> in a classifier. A C4 detector has the last stage in its
+#: box head.
+_BACKBONE = {"backbone.": "", "roi_heads.res5.": "layer4."}
 
 _NETWORKS = [m for a in _ARCHITECTURES for m in a.networks] + [Map("*", "tfseg", same)]
 _TRUNKS = [m for a in _ARCHITECTURES for m in a.trunks]
@@ -61,12 +73,14 @@ def _find(maps: Iterable[Map], name: str, origin: str) -> Map:
     )
 
 
-def _check_style(model: keras.Model, origin: str) -> None:
-    style = model.spec.options.get("style", origin)
-    if origin != "tfseg" and style != origin:
+def _check_style(model: keras.Model, found: Map) -> None:
+    styles = found.styles or (found.origin,)
+    style = model.spec.options.get("style", styles[0])
+    if found.origin != "tfseg" and style not in styles:
+        wanted = " or ".join(f"style={style!r}" for style in styles)
         raise ValueError(
-            f"{model.spec.name} was built with style={style!r}, whose padding and norms differ "
-            f"from those of {origin!r} weights: build it with style={origin!r}"
+            f"{model.spec.name} was built with style={style!r}, whose padding, norms or "
+            f"conventions differ from those of {found.origin!r} weights: build it with {wanted}"
         )
 
 
@@ -76,9 +90,9 @@ def layer_names(model: keras.Model, origin: str) -> dict[str, str | Target]:
     Raises:
         ValueError: if no such checkpoints exist for the model, or its style is another.
     """
-    translate = _find(_NETWORKS, model.spec.name, origin).translate
-    _check_style(model, origin)
-    return {layer.name: translate(layer.name) for layer in model.layers if layer.weights}
+    found = _find(_NETWORKS, model.spec.name, origin)
+    _check_style(model, found)
+    return {layer.name: found.translate(layer.name) for layer in model.layers if layer.weights}
 
 
 def unused(model: keras.Model, origin: str) -> tuple[str, ...]:
@@ -97,14 +111,36 @@ def backbone_layer_names(
     Raises:
         ValueError: if no such checkpoints exist for the trunk, or its style is another.
     """
-    trunk = [layer.name for layer in model.layers if layer.weights]
-    trunk = [name for name in trunk if name.startswith(_BACKBONE)]
+    names = [layer.name for layer in model.layers if layer.weights]
+    trunk = {
+        name: theirs + name.removeprefix(ours)
+        for name in names
+        for ours, theirs in _BACKBONE.items()
+        if name.startswith(ours)
+    }
     if origin == "tfseg":  # of a classifier, or of another network on the same trunk
-        short = {name: name.removeprefix(_BACKBONE) for name in trunk}
-        return {name: Target(name, alternative=short[name]) for name in trunk}, ("",)
+        return {name: Target(name, alternative=short) for name, short in trunk.items()}, ("",)
     found = _find(_TRUNKS, model.spec.name, origin)
-    _check_style(model, origin)
-    return {n: found.translate(n.removeprefix(_BACKBONE)) for n in trunk}, found.unused
+    _check_style(model, found)
+    return {name: found.translate(short) for name, short in trunk.items()}, found.unused
+
+
+def check(model: keras.Model, origin: str, part: str, names: Collection[str]) -> None:
+    """Refuses a checkpoint whose names tell that it is for another kind of network.
+
+    Args:
+        origin: of the checkpoint; "tfseg" is never refused.
+        part: "model" or "backbone".
+        names: of the checkpoint's arrays.
+
+    Raises:
+        ValueError: saying what to build, or to load, in its place.
+    """
+    if origin == "tfseg":
+        return
+    found = _find(_NETWORKS if part == "model" else _TRUNKS, model.spec.name, origin)
+    if found.check is not None:
+        found.check(model.spec, names)
 
 
 def _of_network(tables: Iterable[Mapping[str, Any]], name: str) -> list[Any]:

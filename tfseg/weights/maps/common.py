@@ -1,9 +1,11 @@
 """What a name map is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from tfseg.registry import Spec
 
 #: (the checkpoint's array, the variable's shape in Keras) -> the array in Keras' layout
 Convert = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
@@ -16,7 +18,7 @@ class Target:
     Attributes:
         name: of the layer; its convolution or its norm's statistics.
         norm: of another layer that has the norm's scale and offset (Caffe's Scale).
-        folded: the norm's statistics are folded into its scale and offset, and absent.
+        folded: where the file has no norm's statistics, they are folded into scale and offset.
         convert: what turns a variable's array into Keras' layout, where transposing does not.
         alternative: another name that the layer may have.
         pattern: regular expression of the names that the layer may have, where they differ from
@@ -45,12 +47,16 @@ class Map:
         translate: gives a layer's name in the checkpoint. For trunks it is called without the
             prefix "backbone.".
         unused: prefixes of names that checkpoints have beside the network or trunk.
+        styles: of the networks that take such checkpoints; none given: the origin's own.
+        check: raises ValueError if a checkpoint of these names is not for such a network.
     """
 
     networks: str
     origin: str
     translate: Translate
     unused: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    check: Callable[[Spec, Collection[str]], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ import re
 
 from tfseg.weights.maps.common import Architecture, Map
 
+#: what detectron2's older files keep of the image's scale and the anchors
+FPN_UNUSED = ("pixel_mean", "pixel_std", "proposal_generator.anchor_generator.")
 _BLOCK = re.compile(r"layer(\d)\.(\d+)\.(?:(conv|bn)(\d)|downsample\.([01]))$")
 
 
@@ -35,7 +37,12 @@ def _tap(tap: str) -> str:
 ARCHITECTURE = Architecture(
     networks=(
         # What else a panoptic FPN has.
-        Map("semantic_fpn_*", "detectron2", _detectron2, ("proposal_generator.", "roi_heads.")),
+        Map(
+            "semantic_fpn_*",
+            "detectron2",
+            _detectron2,
+            (*FPN_UNUSED, "proposal_generator.", "roi_heads."),
+        ),
     ),
     heads={"semantic_fpn_*": r"sem_seg_head\.predictor"},
     taps={"semantic_fpn_*": _tap},

@@ -118,8 +118,8 @@ ARCHITECTURE = Architecture(
             (*_TRUNK_ONLY, *_GOOGLENET_AUXILIARY["torchvision"]),
         ),
         Map("*_googlenet", "caffe", _googlenet_caffe, ("loss",)),
-        Map("*_mobilenet_v2", "torchvision", same, ("features.18.", "classifier.")),
-        Map("*_mobilenet_v2", "keras", _mobilenet_v2_keras, _KERAS_HEAD),
+        Map("*_mobilenet_v2*", "torchvision", same, ("features.18.", "classifier.")),
+        Map("*_mobilenet_v2*", "keras", _mobilenet_v2_keras, _KERAS_HEAD),
     ),
     heads={
         "resne[tx]*": "fc",
