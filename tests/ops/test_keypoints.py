@@ -115,13 +115,22 @@ def test_of_equals_the_first():
     np.testing.assert_allclose(found[:, :, 2], 1 / 64, rtol=1e-6)
 
 
-def test_boxes_without_area():
+def test_boxes_without_area_count_as_a_pixel():
+    heatmaps = np.ones((3, 8, 8, 2), np.float32)
+    boxes = np.float32([[0, 0, 0, 0], [5, 5, 20, 20], [9, 9, 9, 20]])
+    found = np.asarray(decode_keypoints(heatmaps, boxes))
+    np.testing.assert_allclose(found[0, :, :2], 0.5)
+    np.testing.assert_allclose(found[2, :, 0], 9.5)
+    assert (found[..., 2] > 0).all()
+
+
+def test_only_valid_regions_are_looked_at():
     heatmaps = np.ones((3, 8, 8, 2), np.float32)
     boxes = np.float32([[0, 0, 0, 0], [5, 5, 20, 20], [9, 9, 8, 20]])
-    found = np.asarray(decode_keypoints(heatmaps, boxes))
+    found = np.asarray(decode_keypoints(heatmaps, boxes, np.array([False, True, False])))
     assert not found[[0, 2]].any()
     assert found[1].all()
-    assert not np.asarray(decode_keypoints(heatmaps, np.zeros((3, 4), np.float32))).any()
+    assert not np.asarray(decode_keypoints(heatmaps, boxes, np.zeros(3, bool))).any()
     with pytest.raises(ValueError, match="'coco'"):
         decode_keypoints(heatmaps, boxes, convention="coco")
 

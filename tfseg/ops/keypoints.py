@@ -171,6 +171,7 @@ def _highest(squares: _Squares, regions: Any) -> tuple[Any, Any]:
 def decode_keypoints(
     heatmaps: Any,
     boxes: Any,
+    valid: Any = None,
     *,
     convention: Literal["detectron2", "torchvision"] = "detectron2",
 ) -> Any:
@@ -183,12 +184,13 @@ def decode_keypoints(
     Args:
         heatmaps: float32 (N, S, S, K), logits.
         boxes: float32 (N, 4), the regions; sides below a pixel count as one.
+        valid: bool (N,), the regions to look at; None: all.
         convention: what the score is. "detectron2": the highest pixel's exponential over the sum
             of those of the S x S logits, a probability that may exceed 1; "torchvision": the
             highest pixel's logit.
 
     Returns:
-        float32 (N, K, 3): x, y, in the boxes' pixels, and score; 0 in boxes without area.
+        float32 (N, K, 3): x, y, in the boxes' pixels, and score; 0 in regions not looked at.
 
     Raises:
         ValueError: for another convention.
@@ -197,12 +199,12 @@ def decode_keypoints(
         raise ValueError(f"convention must be 'detectron2' or 'torchvision', not {convention!r}")
     heatmaps = ops.stop_gradient(ops.convert_to_tensor(heatmaps))
     boxes = ops.stop_gradient(ops.convert_to_tensor(boxes))
-    sides = boxes[:, 2:] - boxes[:, :2]
-    there = ops.all(sides > 0, axis=-1)
-    sides = ops.maximum(sides, 1.0)
+    number = ops.shape(heatmaps)[0]
+    there = ops.ones((number,), "bool") if valid is None else ops.convert_to_tensor(valid)
+    sides = ops.maximum(boxes[:, 2:] - boxes[:, :2], 1.0)
     whole = ops.ceil(sides)
     squares = _Squares(heatmaps, whole[:, 1], whole[:, 0], there)
-    score, place = _highest(squares, ops.shape(heatmaps)[0])
+    score, place = _highest(squares, number)
     if convention == "detectron2":
         excess = ops.exp(heatmaps - score[:, None, None])
         score = 1.0 / ops.sum(excess, axis=(1, 2))

@@ -15,7 +15,7 @@ from keras import ops
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.ops.anchors import cell_anchors, grid_anchors
 from tfseg.ops.boxes import area, clip, decode
-from tfseg.ops import keypoints as _kp
+from tfseg.ops.keypoints import decode_keypoints
 from tfseg.ops.nms import nms, rows, top_k
 from tfseg.ops.roi import pool_regions, pyramid_levels
 
@@ -421,12 +421,12 @@ class RCNN(keras.Model):
     def _keypoints_of(self, heatmaps: Any, found: dict[str, Any]) -> Any:
         batch, number = ops.shape(heatmaps)[:2]
         flat = ops.reshape(heatmaps, (-1, *heatmaps.shape[2:]))
-        convention = "torchvision" if self.conventions.style == "torchvision" else "detectron2"
-        points = _kp.decode_keypoints(
-            flat, ops.reshape(found["boxes"], (-1, 4)), convention=convention
+        boxes, valid = ops.reshape(found["boxes"], (-1, 4)), ops.reshape(found["valid"], (-1,))
+        torchvision = self.conventions.style == "torchvision"
+        points = decode_keypoints(
+            flat, boxes, valid, convention="torchvision" if torchvision else "detectron2"
         )
-        points = ops.reshape(points, (batch, number, -1, 3))
-        return ops.where(found["valid"][..., None, None], points, 0.0)
+        return ops.reshape(points, (batch, number, -1, 3))
 
     def semantic_outputs(
         self, features: dict[str, Any], images: Any, training: bool = False
