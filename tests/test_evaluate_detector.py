@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detector_stand_in import CLASSES, FRACTIONS, PLAIN, StandIn
@@ -6,6 +8,7 @@ from tfseg.evaluate_detector import InstancePictures, evaluate_detector, matchin
 from tfseg.metrics.coco import CocoScores
 from tfseg.predict import DetectionPredictor
 from tfseg.predict.detections import Detections
+from tfseg.visualize import palette
 
 SIZES = [(200, 300), (310, 190), (240, 260)]
 CATEGORY_IDS = (11, 12, 15)
@@ -153,6 +156,26 @@ def test_pictures_show_truth_and_prediction_alike():
     assert truth[10, 20].tolist() == [150, 150, 150]
     sheet = pictures.sheet()
     assert sheet.shape[1] == 3 * 480 + 4 * 8
+
+
+def test_stuff_has_a_legend():
+    """Only of the labels that are shown: 2 in the truth, 3 in the prediction."""
+    reader = Found()
+    pictures = InstancePictures(reader, 1, 0.5, ("things", "sky", "sea", "sand"))
+    sample = reader[0] | {"mask": np.full(SIZES[0], 255, np.int32)}
+    sample["mask"][:100], sample["mask"][100:150] = 0, 2
+    semantic = np.full(SIZES[0], 3, np.int32)
+    pictures.add(sample, replace(square(sample, 0.4), semantic=semantic))
+    image, truth, shown = pictures._rows[0]
+    yellow, green = (np.round(image[0, 0] * 0.7 + palette()[label] * 0.3) for label in (3, 2))
+    np.testing.assert_array_equal(shown[50, 400], yellow)
+    np.testing.assert_array_equal(truth[200, 300], green)
+    np.testing.assert_array_equal(truth[300, 300], image[300, 300])  # to be ignored
+    legend = pictures.sheet()[-24:]
+    colors = {tuple(c) for c in legend.reshape(-1, 3).tolist()}
+    first, second, third = (tuple(c) for c in palette()[1:4].tolist())
+    assert {second, third} < colors
+    assert first not in colors
 
 
 def test_pictures_of_some_images_and_strong_detections():

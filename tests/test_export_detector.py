@@ -9,6 +9,7 @@ import tensorflow as tf
 from detector_stand_in import PLAIN, StandIn
 from PIL import Image
 
+import tfseg
 from tfseg.export_detector import check_export_detector, export_detector
 from tfseg.predict import DetectionPredictor
 
@@ -41,7 +42,7 @@ def exported(tmp_path_factory):
         **SIZES,
     )
     loaded = tf.saved_model.load(str(path))
-    yield model, path, loaded.signatures
+    return model, path, loaded
 
 
 def check_row(answer, index, expected):
@@ -59,10 +60,10 @@ def check_row(answer, index, expected):
 
 
 def test_files_of_mixed_sizes_in_one_batch(exported):
-    model, _, signatures = exported
+    model, _, loaded = exported
     pictures = [image(40, 90, seed=1), image(97, 131, seed=2), image(50, 33, channels=1, seed=3)]
     files = [encoded(picture) for picture in pictures]
-    answer = signatures["serving_default"](image_bytes=tf.constant(files))
+    answer = loaded.signatures["serving_default"](image_bytes=tf.constant(files))
     assert answer["boxes"].shape == (3, 6, 4)
     assert answer["classes"].dtype == answer["num_detections"].dtype == tf.int32
     predictor = DetectionPredictor(model, PLAIN, **SIZES)
@@ -71,19 +72,19 @@ def test_files_of_mixed_sizes_in_one_batch(exported):
 
 
 def test_jpeg_as_pillow_reads_it(exported):
-    model, _, signatures = exported
+    model, _, loaded = exported
     file = encoded(image(40, 90), "JPEG")
-    answer = signatures["serving_default"](image_bytes=tf.constant([file]))
+    answer = loaded.signatures["serving_default"](image_bytes=tf.constant([file]))
     decoded = np.asarray(Image.open(io.BytesIO(file)))
     check_row(answer, 0, DetectionPredictor(model, PLAIN, **SIZES)(decoded))
 
 
 @pytest.mark.parametrize("name", ["tensors", "tensors_uint8"])
 def test_tensors_of_one_size(exported, name):
-    model, _, signatures = exported
+    model, _, loaded = exported
     pictures = np.stack([image(41, 77, seed=seed) for seed in range(2)])
     dtype = np.float32 if name == "tensors" else np.uint8
-    answer = signatures[name](images=tf.constant(pictures.astype(dtype)))
+    answer = loaded.signatures[name](images=tf.constant(pictures.astype(dtype)))
     predictor = DetectionPredictor(model, PLAIN, **SIZES)
     for index, picture in enumerate(pictures):
         check_row(answer, index, predictor(picture))
@@ -125,16 +126,38 @@ def test_a_model_without_masks_pastes_none(tmp_path):
 
 
 def test_the_networks_signature_answers_as_the_model(exported):
-    model, _, signatures = exported
+    model, _, loaded = exported
     batch = tf.random.uniform((2, 64, 96, 3), 0, 255, seed=1)
     sizes = tf.constant([[60.0, 90.0], [64.0, 50.0]])
     expected = model(batch, sizes=sizes)
     answer = tf.function(
-        lambda: signatures["network"](images=batch, sizes=sizes), jit_compile=True
+        lambda: loaded.signatures["network"](images=batch, sizes=sizes), jit_compile=True
     )()
     assert answer.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(answer[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mask_rcnn", "keypoint_rcnn"])
+def test_networks_exported_and_compiled_by_xla(tmp_path, name):
+    """Of two classes, so that untrained scores are high enough to be found."""
+    model = tfseg.build(f"{name}_mobilenet_v2_fpn", num_classes=2)
+    preprocessing = model.spec.preprocessing
+    path = export_detector(model, tmp_path / "saved", preprocessing=preprocessing, **SIZES)
+    worst = check_export_detector(path, model, [image(70, 90, seed=1), image(50, 40, seed=2)])
+    assert worst["boxes"] < 1e-2
+    assert worst["scores"] < 1e-4
+    loaded = tf.saved_model.load(str(path))
+    batch, sizes = tf.random.uniform((1, 64, 96, 3), -1, 1, seed=1), tf.constant([[60.0, 90.0]])
+    expected = loaded.signatures["network"](images=batch, sizes=sizes)
+    answer = tf.function(
+        lambda: loaded.signatures["network"](images=batch, sizes=sizes), jit_compile=True
+    )()
+    assert expected["valid"].numpy().sum() > 10
+    assert answer.keys() == expected.keys()
+    np.testing.assert_array_equal(answer["valid"], expected["valid"])
+    np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-4)
 
 
 def test_facts(exported):

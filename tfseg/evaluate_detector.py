@@ -1,6 +1,6 @@
 """Scores and pictures of a detector's work on labelled images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -61,19 +61,27 @@ class InstancePictures:
     outlines crisp. A predicted object has the colour of the labelled one that it fits.
     """
 
-    def __init__(self, reader: ObjectReader, count: int, score_threshold: float = 0.5):
+    def __init__(
+        self,
+        reader: ObjectReader,
+        count: int,
+        score_threshold: float = 0.5,
+        semantic_classes: Sequence[str] = (),
+    ):
         """Chooses the images.
 
         Args:
             reader: the labelled images.
             count: how many rows.
             score_threshold: detections that score less are not drawn.
+            semantic_classes: of a panoptic split, names by semantic label, for the legend.
         """
         wanted = np.linspace(0, len(reader) - 1, min(count, len(reader))).round()
         self.wanted = {int(index) for index in wanted}
         self._seen, self._threshold = 0, score_threshold
         self._classes, self._skeleton = reader.classes, reader.skeleton
         self._ignore_label = reader.ignore_label
+        self._semantic_classes, self._shown = tuple(semantic_classes), set[int]()
         self._rows: list[list[np.ndarray]] = []
 
     def __call__(self, sample: Sample, detections: Detections) -> None:
@@ -102,6 +110,8 @@ class InstancePictures:
             colors=matching_colors(found.boxes, boxes, colors),
         )
         self._rows.append([image, truth, shown])
+        for labels in (sample.get("mask"), found.semantic):
+            self._shown |= set() if labels is None else set(np.unique(labels).tolist())
 
     def _truth(
         self, sample: Sample, image: np.ndarray, boxes: np.ndarray, colors: np.ndarray
@@ -134,9 +144,16 @@ class InstancePictures:
         )
 
     def sheet(self) -> np.ndarray:
-        """All rows as one uint8 (H, W, 3) picture with captions."""
+        """All rows as one uint8 (H, W, 3) picture with captions, and a legend of stuff."""
         captions = ("image", "ground truth", f"prediction (score above {self._threshold:g})")
-        return contact_sheet(self._rows, captions, cell_width=_CELL)
+        stuff = [i for i in range(1, len(self._semantic_classes)) if i in self._shown]
+        return contact_sheet(
+            self._rows,
+            captions,
+            classes=[self._semantic_classes[i] for i in stuff],
+            colors=palette()[stuff] if stuff else None,
+            cell_width=_CELL,
+        )
 
 
 def _factors(sample: Sample, size: tuple[int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ _WHITE = (255, 255, 255)
 #: Objects of which there are no more than this all get a label, if it finds a place.
 FEW = 12
 # An object is large if it has this many times the area of its label.
-_LARGE = 6
+_LARGE = 4
 #: what regions without labels of their own are drawn in (COCO's crowds)
 GRAY = (150, 150, 150)
 
