@@ -246,3 +246,18 @@ def test_a_network_may_start_from_another(torch_arrays, caplog):
         load_weights(model, {n: a for n, a in arrays.items() if n != "conv.bias"}, partial=True)
     with pytest.raises(WeightsError, match=r"unexpected \(1\): other\.weight"):
         load_weights(model, {"other.weight": np.ones((2, 2), np.float32)}, partial=True)
+
+
+def test_a_layer_may_have_another_name(torch_arrays, monkeypatch):
+    names = {layer: layer for layer in ("bn", "depthwise", "up", "gn", "fc")}
+    names["conv"] = maps.Target("blocks.0.conv", alternative="conv")
+    monkeypatch.setattr(maps, "layer_names", lambda model, origin: names)
+    model = _network()
+    load_weights(model, torch_arrays)
+    _assert_computes_what_torch_did(model)
+    arrays = {f"blocks.0.{n}" if n.startswith("conv") else n: a for n, a in torch_arrays.items()}
+    load_weights(model, arrays)
+    _assert_computes_what_torch_did(model)
+    del arrays["blocks.0.conv.bias"]
+    with pytest.raises(WeightsError, match=r"missing \(1\): blocks\.0\.conv\.bias"):
+        load_weights(model, arrays)

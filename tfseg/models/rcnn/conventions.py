@@ -90,5 +90,5 @@ CONVENTIONS = {
 #: of ResNets converted from MSRA's Caffe models; Detectron's default, and detectron2's
 DETECTRON_BGR = Preprocessing("bgr", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))
 DETECTRON2_BGR = Preprocessing("bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
-#: of the ResNeXt-101-32x8d and -152-32x8d trained in Caffe2
+#: of the ResNeXt-101-32x8d trained in Caffe2, as detectron2 has it; Detectron divides by nothing
 CAFFE2_BGR = Preprocessing("bgr", (103.53, 116.28, 123.675), (57.375, 57.12, 58.395))

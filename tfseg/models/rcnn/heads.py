@@ -149,8 +149,17 @@ def mask_mlp(size: int, channels: int, masks: int) -> keras.Model:
     return keras.Model(region, _float32([x], "mask")[0], name="mask_head")
 
 
-def keypoint_head(size: int, channels: int, keypoints: int) -> keras.Model:
+def keypoint_head(
+    size: int, channels: int, keypoints: int, zero_border: bool = False
+) -> keras.Model:
     """The keypoint head (Mask R-CNN, section 5): one mask of four times the side a keypoint.
+
+    Args:
+        size: of a region.
+        channels: of the region.
+        keypoints: kinds of keypoints.
+        zero_border: the last enlargement sees zeros around the map, as Detectron's transposed
+            convolution; else the map's border again.
 
     Returns:
         (R, size, size, channels) -> logits (R, 4 * size, 4 * size, keypoints), float32.
@@ -168,7 +177,12 @@ def keypoint_head(size: int, channels: int, keypoints: int) -> keras.Model:
         kernel_initializer=FAN_OUT,
         name="roi_heads.keypoint_head.score_lowres",
     )(x)
+    name = "roi_heads.keypoint_head"
+    if zero_border:
+        x = keras.layers.ZeroPadding2D(1, name=f"{name}.zeros")(x)
     x = keras.layers.UpSampling2D(
-        2, interpolation="bilinear", dtype="float32", name="roi_heads.keypoint_head.upsample"
+        2, interpolation="bilinear", dtype="float32", name=f"{name}.upsample"
     )(x)
+    if zero_border:
+        x = keras.layers.Cropping2D(2, name=f"{name}.crop")(x)
     return keras.Model(region, x, name="keypoint_head")

@@ -55,9 +55,9 @@ def _resnet_preprocessing(trunk: str) -> Any:
         style = _conventions(options["style"]).style
         if style == "torchvision":
             return IMAGENET_RGB
-        if "32x8d" in trunk:
-            return CAFFE2_BGR
-        return DETECTRON2_BGR if style == "detectron2" else DETECTRON_BGR
+        if style == "detectron":
+            return DETECTRON_BGR
+        return CAFFE2_BGR if "32x8d" in trunk else DETECTRON2_BGR
 
     return of
 
@@ -155,7 +155,9 @@ def _assemble(
         masks = 1 if options["class_agnostic_mask"] else masks
         heads["mask"] = _mask_head(layout, channels, masks, options, res5)
     if keypoints is not None:
-        heads["keypoint"] = parts.keypoint_head(layout.mask_size, channels, keypoints)
+        heads["keypoint"] = parts.keypoint_head(
+            layout.mask_size, channels, keypoints, zero_border=rules.style == "detectron"
+        )
     if semantic is not None:
         heads["semantic"] = semantic
     many = kind != "fpn"
