@@ -10,13 +10,17 @@ import tensorflow as tf
 
 from tfseg import config, models, registry
 from tfseg.data.detection import detection_dataset
+from tfseg.data.readers.coco_panoptic import PanopticMasks
 from tfseg.data.sample import ObjectReader
 from tfseg.data.transforms import make_transforms
 from tfseg.evaluate_detector import InstancePictures, evaluate_detector
+from tfseg.evaluate_panoptic import PanopticScores
 from tfseg.kit import Kit
 from tfseg.losses import RCNNLoss
 from tfseg.metrics.coco import COCO_SIGMAS, CocoScores, Kind
 from tfseg.predict.detector import DetectionPredictor
+from tfseg.predict.panoptic import Combiner
+from tfseg.predict.panoptic_files import PanopticFiles
 from tfseg.train.step import Loss
 
 #: what the best weights are chosen by, by task
@@ -24,7 +28,7 @@ BEST_METRIC = {
     "detection": "box_ap",
     "instance": "mask_ap",
     "keypoint": "keypoint_ap",
-    "panoptic": "mask_ap",
+    "panoptic": "pq",
 }
 
 
@@ -56,6 +60,36 @@ def check_classes(experiment: config.Experiment, reader: ObjectReader, split: st
             f"data.{split} has no boxes, which {experiment.model.name!r} needs; readers of "
             "objects are 'coco', 'instance_ids' and 'voc_instances'"
         )
+    entry = registry.entry(experiment.model.name)
+    if entry.task == "panoptic":
+        options = entry.options() | experiment.model.options
+        _check_panoptic(options["stuff_classes"], reader, split)
+
+
+def _check_panoptic(stuff_classes: int, reader: ObjectReader, split: str) -> None:
+    masks = panoptic_masks(reader)
+    if masks is None:
+        raise config.ConfigError(
+            f"data.{split} has no panoptic masks: give reader 'coco' panoptic_masks and "
+            "panoptic_annotations"
+        )
+    if len(masks.classes) != stuff_classes:
+        raise config.ConfigError(
+            f"model.options.stuff_classes is {stuff_classes}, but data.{split} has "
+            f"{len(masks.classes)} semantic classes: all things as one and {len(masks.stuff)} of "
+            "stuff"
+        )
+    others = set(reader.category_ids) ^ set(masks.things)
+    if others:
+        raise config.ConfigError(
+            f"data.{split}: the categories of objects must be the things of the panoptic file; "
+            f"in one of them alone are {sorted(others)[:5]}"
+        )
+
+
+def panoptic_masks(reader: Any) -> PanopticMasks | None:
+    """The panoptic files of a reader, where it has any."""
+    return getattr(reader, "semantic", None)
 
 
 def make_detection_dataset(
@@ -97,6 +131,8 @@ def make_rcnn_loss(experiment: config.Experiment, model: Any) -> RCNNLoss:
     return RCNNLoss(
         **section.model_dump(exclude={"proposer"}),
         mask_loss=model.mask_activation,
+        # XLA would compile anew for every number of positives.
+        only_positives=not experiment.train.jit_compile,
         ignore_label=experiment.data.ignore_label,
     )
 
@@ -114,7 +150,7 @@ def make_detection_predictor(
     return DetectionPredictor(
         model,
         model.spec.preprocessing,
-        **section.model_dump(exclude={"score_threshold"}),
+        **section.model_dump(exclude={"score_threshold", "combine"}),
         score_threshold=score_threshold,
     )
 
@@ -146,6 +182,39 @@ def make_scores(
         )
 
     return empty
+
+
+def make_combiner(
+    section: config.Combine, things: Mapping[int, str], stuff: Mapping[int, str]
+) -> Combiner:
+    """What combines objects and labels as the config's detect.combine section describes.
+
+    Args:
+        section: the config's.
+        things: category id and name, by class.
+        stuff: category id and name, by semantic label from 1 on.
+    """
+    return Combiner(things, stuff, **section.model_dump())
+
+
+def make_panoptic_scores(
+    experiment: config.Experiment, reader: ObjectReader, model: Any, folder: Path | None = None
+) -> PanopticScores | None:
+    """Makes empty scores of a panoptic network; of another None.
+
+    Args:
+        experiment: whose network it is.
+        reader: the split.
+        model: the network.
+        folder: where the combined maps go; None: nowhere.
+    """
+    masks = panoptic_masks(reader)
+    if model.semantic_head is None or masks is None:
+        return None
+    things = dict(zip(reader.category_ids, reader.classes, strict=True))
+    combiner = make_combiner(experiment.detect.combine, things, masks.stuff)
+    files = None if folder is None else PanopticFiles(folder, combiner)
+    return PanopticScores(reader, masks, combiner, files)
 
 
 class ValidationLoss:
@@ -233,10 +302,13 @@ def _validation(
     measure = ValidationLoss(loss, make_detection_dataset(own, reader, model, run_dir), len(reader))
 
     def validate(model: keras.Model) -> dict[str, float]:
-        scores = empty()
-        evaluate_detector(make_detection_predictor(model, detect), reader, scores)
-        precisions = {name: v for name, v in scores.result().items() if "_ap" in name}
-        return precisions | measure(model)
+        scores, panoptic = empty(), make_panoptic_scores(experiment, reader, model)
+        predictor = make_detection_predictor(model, detect)
+        evaluate_detector(predictor, reader, scores, on_prediction=panoptic)
+        found = {name: v for name, v in scores.result().items() if "_ap" in name}
+        if panoptic is not None:
+            found |= panoptic.result()
+        return found | measure(model)
 
     def draw(model: keras.Model) -> dict[str, np.ndarray]:
         pictures = InstancePictures(reader, 2, detect.score_threshold)

@@ -1,7 +1,7 @@
 """What `tfseg evaluate`, `predict` and `export` do with a detector's run folder."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -10,11 +10,18 @@ import numpy as np
 from PIL import Image
 
 from tfseg import config, runs
-from tfseg.data.sample import ObjectReader
-from tfseg.detection import make_detection_predictor, make_scores
+from tfseg.data.sample import ObjectReader, Sample
+from tfseg.detection import (
+    make_combiner,
+    make_detection_predictor,
+    make_panoptic_scores,
+    make_scores,
+    panoptic_masks,
+)
 from tfseg.evaluate_detector import InstancePictures, evaluate_detector
 from tfseg.export_detector import export_detector
 from tfseg.predict.detection_files import detect_files
+from tfseg.predict.detections import Detections
 
 
 def evaluate(
@@ -41,9 +48,22 @@ def evaluate(
         progress: show a progress bar.
     """
     scores = make_scores(experiment, reader, model)()
-    sheet = InstancePictures(reader, pictures, experiment.detect.score_threshold)
+    panoptic = make_panoptic_scores(experiment, reader, model, run / f"{name}-panoptic")
+    masks = panoptic_masks(reader)
+    sheet = InstancePictures(
+        reader,
+        pictures,
+        experiment.detect.score_threshold,
+        semantic_classes=() if masks is None else masks.classes,
+    )
+
+    def use(sample: Sample, detections: Detections) -> None:
+        sheet(sample, detections)
+        if panoptic is not None:
+            panoptic(sample, detections)
+
     predictor = make_detection_predictor(model, experiment.detect)
-    evaluate_detector(predictor, reader, scores, progress=progress, on_prediction=sheet)
+    evaluate_detector(predictor, reader, scores, progress=progress, on_prediction=use)
     click.echo(scores.table())
     found = {
         **facts,
@@ -51,6 +71,12 @@ def evaluate(
         **_without_nan(scores.result()),
         "per_class": [_without_nan(row) for row in scores.per_class()],
     }
+    if panoptic is not None:
+        click.echo(f"\n{panoptic.table()}")
+        found |= _without_nan(panoptic.result())
+        for what, rows in panoptic.per_class().items():
+            found[f"per_class_{what}"] = [_without_nan(row) for row in rows]
+        click.echo(f"panoptic maps in COCO's format: {panoptic.write()}")
     path = run / f"{name}.json"
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     click.echo(f"scores: {path}")
@@ -61,7 +87,7 @@ def evaluate(
         click.echo(f"pictures: {path.with_suffix('.png')}")
 
 
-def _without_nan(values: dict[str, object]) -> dict[str, object]:
+def _without_nan(values: Mapping[str, object]) -> dict[str, object]:
     """The values with null, which JSON has, for what is not a number."""
     return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in values.items()}
 
@@ -75,7 +101,10 @@ def predict(
     progress: bool,
 ) -> None:
     """Finds the objects of image files; see `detect_files`."""
-    known = runs.labels(run)
+    known, combiner = runs.labels(run), None
+    if model.semantic_head is not None and known.category_ids is not None:
+        things = dict(zip(known.category_ids, known.names, strict=True))
+        combiner = make_combiner(experiment.detect.combine, things, known.stuff)
     # Of files only what is sure, as of pictures.
     predictor = make_detection_predictor(
         model, experiment.detect, score_threshold=experiment.detect.score_threshold
@@ -87,6 +116,7 @@ def predict(
         classes=known.names,
         category_ids=known.category_ids,
         skeleton=known.skeleton,
+        combiner=combiner,
         progress=progress,
     )
     click.echo(f"{len(written)} images searched: {out}")

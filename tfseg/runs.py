@@ -12,7 +12,8 @@ import json
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Labels:
         category_ids: of objects, in COCO's files; None of semantic classes.
         keypoints: names of the objects' keypoints.
         skeleton: pairs of keypoints that lines join.
+        stuff: of panoptic networks, category id and name of the semantic labels from 1 on.
     """
 
     names: tuple[str, ...]
@@ -42,6 +44,7 @@ class Labels:
     category_ids: tuple[int, ...] | None = None
     keypoints: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
+    stuff: Mapping[int, str] = field(default_factory=dict)
 
 
 def _git(*words: str) -> str | None:
@@ -81,7 +84,9 @@ def environment(experiment: config.Experiment, reader: Reader) -> dict[str, Any]
 def _objects(reader: Any) -> dict[str, Any]:
     """What a reader of objects tells of them."""
     names = ("category_ids", "keypoint_names", "skeleton")
-    return {name: getattr(reader, name) for name in names if hasattr(reader, name)}
+    found = {name: getattr(reader, name) for name in names if hasattr(reader, name)}
+    semantic = getattr(reader, "semantic", None)
+    return found if semantic is None else found | {"stuff": semantic.stuff}
 
 
 def save(run_dir: Path, experiment: config.Experiment, reader: Reader) -> None:
@@ -107,6 +112,7 @@ def labels(run_dir: Path) -> Labels:
         None if ids is None else tuple(ids),
         tuple(facts.get("keypoint_names", ())),
         tuple((a, b) for a, b in facts.get("skeleton", ())),
+        {int(number): name for number, name in facts.get("stuff", {}).items()},
     )
 
 

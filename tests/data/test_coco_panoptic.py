@@ -49,12 +49,22 @@ def open_masks(tmp_path):
 def test_by_hand(open_masks):
     masks = open_masks()
     assert masks.classes == ("things", "sky", "wall")
-    assert masks.stuff_ids == (50, 100)
+    assert list(masks.stuff.items()) == [(50, "sky"), (100, "wall")]
+    assert list(masks.things.items()) == [(1, "person"), (2, "cat")]
     masks.check_images([7])
     mask = masks.read(7, (2, 4))
     assert mask.dtype == np.int32
     np.testing.assert_array_equal(mask, [[2, 2, 0, 0], [255, 0, 0, 1]])
     assert open_masks(ignore_label=77).read(7, (2, 4))[1, 0] == 77
+
+
+def test_segments_by_hand(open_masks):
+    numbers, segments = open_masks(_segment(iscrowd=1, area=8)).segments(7, (2, 4))
+    assert numbers.dtype == np.int32
+    np.testing.assert_array_equal(numbers, SEGMENTS)
+    assert segments[0] == {"id": 5, "category_id": 100, "area": 1, "iscrowd": 0}
+    assert segments[1] == {"id": 300, "category_id": 1, "area": 8, "iscrowd": 1}
+    assert [segment["id"] for segment in segments] == [5, 300, 70000, 9]
 
 
 def _segment(**values):
@@ -66,6 +76,12 @@ def test_mistakes(open_masks, tmp_path):
         open_masks(_segment(category_id=8))
     with pytest.raises(DataError, match=r"x\.png: 1 segments are not listed in p\.json: 300"):
         open_masks(_segment(id=301)).read(7, (2, 4))
+    with pytest.raises(DataError, match=r"p\.json: 1 images have two segments of one id: 7"):
+        open_masks(_segment(id=5))
+    with pytest.raises(DataError, match=r"p\.json: 1 categories are there twice: 50"):
+        open_masks(lambda tree: tree["categories"][0].update(id=50))
+    with pytest.raises(DataError, match=r"segments_info\.1\.id: .*greater than 0"):
+        open_masks(_segment(id=0))
     with pytest.raises(DataError, match="two annotations of one image"):
         open_masks(lambda tree: tree["annotations"].append(tree["annotations"][0]))
     with pytest.raises(DataError, match=r"annotations\.0\.segments_info\.1\.id"):

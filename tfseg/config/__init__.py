@@ -1,6 +1,6 @@
 """The experiment file's schema: what `tfseg train CONFIG` reads, checks and saves."""
 
-from tfseg.config.detection import Detect, RCNNTraining
+from tfseg.config.detection import Combine, Detect, RCNNTraining
 from tfseg.config.files import ConfigError, dump, load, load_stages, override, parse
 from tfseg.config.sections import (
     CRF,
@@ -20,6 +20,7 @@ from tfseg.config.sections import (
 
 __all__ = [
     "CRF",
+    "Combine",
     "ConfigError",
     "Data",
     "Detect",

@@ -31,12 +31,20 @@ class RCNNTraining(Section):
     proposer: Path | None = None
 
 
+class Combine(Section):
+    """How a panoptic network's objects and labels become one map; see `tfseg.predict.panoptic`."""
+
+    overlap_threshold: float = Field(0.5, ge=0, le=1)
+    stuff_area_threshold: int = Field(4096, ge=0)
+    score_threshold: float = Field(0.5, ge=0, le=1)
+
+
 class Detect(Section):
     """How a detector looks at whole images, in validation, evaluation and on the command line.
 
     ``short_side`` and ``long_side`` are of the resized image: the short side becomes that long
     unless the long one would exceed its own. Detections that score less than ``score_threshold``
-    are left out of pictures and files, but not of scores.
+    are left out of pictures and files, but not of scores. ``combine`` is of panoptic networks.
     """
 
     short_side: int = Field(800, gt=0)
@@ -44,3 +52,4 @@ class Detect(Section):
     batch_size: int = Field(1, gt=0)
     freeze: bool = False
     score_threshold: float = Field(0.5, ge=0, lt=1)
+    combine: Combine = Combine()

@@ -15,8 +15,10 @@ from tfseg.data.sample import DataError
 from tfseg.predict.detections import Detections
 from tfseg.predict.detector import DetectionPredictor
 from tfseg.predict.files import files_by_name
+from tfseg.predict.panoptic import Combiner
+from tfseg.predict.panoptic_files import PanopticFiles, draw_panoptic
 from tfseg.predict.views import batches
-from tfseg.visualize import overlay, palette
+from tfseg.visualize import legend, overlay, palette
 from tfseg.visualize_instances import draw_instances
 
 #: keypoints of a lower score are not drawn (detectron2, ``utils/visualizer.py``)
@@ -31,6 +33,7 @@ def detect_files(
     classes: Sequence[str],
     category_ids: Sequence[int] | None = None,
     skeleton: Sequence[tuple[int, int]] = (),
+    combiner: Combiner | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Finds the objects in image files, a batch at a time in memory.
@@ -42,6 +45,10 @@ def detect_files(
     "category" and its number in the instances file as "instance". NAME is the image's without
     its suffix; "image_id" is NAME, as an integer if it has digits alone.
 
+    With a combiner, the overlays are of its panoptic maps, in which each pixel is of one object
+    or of stuff, and ``legend.png`` has the colours of stuff; the maps are ``panoptic/NAME.png``
+    and ``panoptic.json``, see `PanopticFiles`.
+
     Args:
         predictor: what predicts.
         paths: image files.
@@ -49,6 +56,7 @@ def detect_files(
         classes: names by class.
         category_ids: ids by class; None: the classes' own numbers.
         skeleton: pairs of keypoints to be joined by lines in the overlays.
+        combiner: of a panoptic model.
         progress: show a progress bar.
 
     Returns:
@@ -65,12 +73,18 @@ def detect_files(
     files = files_by_name(paths)
     out_dir = Path(out_dir)
     (out_dir / "overlays").mkdir(parents=True, exist_ok=True)
+    maps = None if combiner is None else PanopticFiles(out_dir / "panoptic", combiner)
     written, results, failures = [], [], list[str]()
     with tqdm(total=len(files), unit="image", disable=not progress) as bar:
         for batch in batches(_readable(files, failures), predictor.batch_size):
             found = predictor.predict([image for _, image in batch])
             for (name, image), detections in zip(batch, found, strict=True):
-                picture = draw_detections(image, detections, classes, skeleton=skeleton)
+                if combiner is None or maps is None:
+                    picture = draw_detections(image, detections, classes, skeleton=skeleton)
+                else:
+                    ids, segments = combiner(detections)
+                    maps.add(_image_id(name), name, ids, segments)
+                    picture = draw_panoptic(image, detections, ids, segments, combiner)
                 written.append(out_dir / "overlays" / f"{name}.png")
                 Image.fromarray(picture).save(written[-1])
                 _write_maps(detections, out_dir, name)
@@ -78,6 +92,11 @@ def detect_files(
             bar.update(len(batch))
     text = json.dumps(results)
     (out_dir / "detections.json").write_text(text + "\n", encoding="utf-8")
+    if combiner is not None and maps is not None:
+        maps.write()
+        names = tuple(combiner.stuff.values())
+        picture = legend(names, palette(1 + len(names))[1:])
+        Image.fromarray(picture).save(out_dir / "legend.png")
     if failures:
         lines = "\n  ".join(failures)
         raise DataError(f"{len(failures)} of {len(files)} images could not be read:\n  {lines}")
@@ -103,10 +122,14 @@ def _write_maps(detections: Detections, out_dir: Path, name: str) -> None:
         write_label_png(out_dir / "semantic" / f"{name}.png", detections.semantic, palette())
 
 
+def _image_id(name: str) -> int | str:
+    return int(name) if name.isdecimal() else name
+
+
 def _results(
     detections: Detections, name: str, classes: Sequence[str], category_ids: Sequence[int] | None
 ) -> list[dict[str, Any]]:
-    results = detections.to_coco(int(name) if name.isdecimal() else name, category_ids)
+    results = detections.to_coco(_image_id(name), category_ids)
     for number, (result, class_id) in enumerate(zip(results, detections.classes, strict=True), 1):
         result |= {"category": classes[class_id], "instance": number}
     return results

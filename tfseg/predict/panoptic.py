@@ -1,9 +1,56 @@
 """Objects and semantic labels combined into one panoptic map."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from tfseg.predict.detections import Detections
+
+
+@dataclass(frozen=True)
+class Combiner:
+    """`combine` for what a panoptic network finds.
+
+    Attributes:
+        things: category id and name of each class of objects, by class.
+        stuff: category id and name of each semantic label from 1 on.
+        overlap_threshold: see `combine`.
+        stuff_area_threshold: see `combine`.
+        score_threshold: see `combine`.
+    """
+
+    things: Mapping[int, str]
+    stuff: Mapping[int, str]
+    overlap_threshold: float = 0.5
+    stuff_area_threshold: int = 4096
+    score_threshold: float = 0.5
+
+    def __call__(self, found: Detections) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """The segments of one image, as `combine` gives them.
+
+        Args:
+            found: with masks and semantic labels.
+
+        Raises:
+            ValueError: where it has not both, or a class has no category.
+        """
+        if found.semantic is None:
+            raise ValueError("these detections have no semantic labels to be combined with")
+        # Masks of the image's size: only of the first ones, which may be used.
+        sure = found[: np.count_nonzero(found.scores >= self.score_threshold)]
+        return combine(
+            sure.pasted(),
+            sure.scores,
+            sure.classes,
+            found.semantic,
+            thing_ids=tuple(self.things),
+            stuff_ids=tuple(self.stuff),
+            overlap_threshold=self.overlap_threshold,
+            stuff_area_threshold=self.stuff_area_threshold,
+            score_threshold=self.score_threshold,
+        )
 
 
 def combine(
