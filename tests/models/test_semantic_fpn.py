@@ -4,6 +4,8 @@ import pytest
 
 import tfseg
 from tfseg.layers.fpn import feature_pyramid
+from tfseg.layers.resize import Enlarge
+from tfseg.predict import Predictor
 
 
 def _count(model):
@@ -36,12 +38,21 @@ def test_any_size_is_padded_with_the_mean_to_strides_of_32(model):
     assert model.compute_output_shape((2, 65, 97, 3)) == (2, 65, 97, 7)
 
 
+def test_predicts_images_of_any_size_in_one_graph(model):
+    predictor = Predictor(model, model.spec.preprocessing)
+    for size in ((65, 97), (40, 33)):
+        x = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        logits = model(predictor.network.prepare(x[None]), training=False)
+        expected = keras.ops.softmax(logits)[0]
+        np.testing.assert_allclose(predictor(x), expected, atol=1e-5)
+
+
 def test_levels_reach_stride_4_by_their_number_of_doublings(model):
     names = [layer.name for layer in model.layers]
     for level, convolutions in ((2, 1), (3, 1), (4, 2), (5, 3)):
         found = [n for n in names if n.startswith(f"sem_seg_head.p{level}.")]
         assert len([n for n in found if n.endswith(".norm")]) == convolutions
-        ups = [n for n in found if isinstance(model.get_layer(n), keras.layers.UpSampling2D)]
+        ups = [n for n in found if isinstance(model.get_layer(n), Enlarge)]
         assert len(ups) == level - 2
 
 

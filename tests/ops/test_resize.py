@@ -3,7 +3,7 @@ import pytest
 import scipy.ndimage
 from keras import ops
 
-from tfseg.ops.resize import adaptive_average_pool, resize_bilinear
+from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear
 
 
 def _ramp(height, width):
@@ -67,3 +67,18 @@ def test_average_pool_of_fewer_cells_than_bins():
     x = np.array([1.0, 2.0], "float32").reshape(1, 2, 1, 1)
     out = ops.convert_to_numpy(adaptive_average_pool(x, 3))
     np.testing.assert_allclose(out[0, :, 0, 0], [1, 1.5, 2])
+
+
+def test_enlarge_bilinear_by_hand():
+    """A quarter of the neighbour on either side; the border is repeated."""
+    x = np.array([0.0, 4.0, 8.0], np.float32).reshape(1, 1, 3, 1)
+    found = np.asarray(enlarge_bilinear(x, 2))
+    assert found.shape == (1, 2, 6, 1)
+    assert found[0, :, :, 0].tolist() == [[0, 1, 3, 5, 7, 8]] * 2
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+def test_enlarge_bilinear_is_resize_bilinear(factor):
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    expected = resize_bilinear(x, (5 * factor, 4 * factor), align_corners=False)
+    np.testing.assert_allclose(enlarge_bilinear(x, factor), expected, atol=1e-6)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from tfseg.ops.resize import adaptive_average_pool, resize_bilinear
+from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear
 
 
 @keras.saving.register_keras_serializable(package="tfseg")
@@ -33,6 +33,33 @@ class ResizeLike(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "align_corners": self.align_corners}
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class Enlarge(keras.layers.Layer):
+    """Bilinear interpolation to a multiple of the size, with half-pixel centres.
+
+    As Keras' bilinear UpSampling2D, which cannot be traced for unknown sizes (Keras 3.15).
+
+    Args:
+        factor: of both sides.
+
+    Input (B, H, W, C), output (B, factor * H, factor * W, C).
+    """
+
+    def __init__(self, factor: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x: Any) -> Any:
+        return enlarge_bilinear(x, self.factor)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        sides = (None if side is None else side * self.factor for side in shape[1:3])
+        return (shape[0], *sides, shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor}
 
 
 @keras.saving.register_keras_serializable(package="tfseg")

@@ -14,7 +14,7 @@ from tfseg.backbones import resnet
 from tfseg.backbones.resnet import FAN_OUT
 from tfseg.layers.conv import batch_norm, conv2d
 from tfseg.layers.fpn import feature_pyramid
-from tfseg.layers.resize import CropLike, PadToMultiple
+from tfseg.layers.resize import CropLike, Enlarge, PadToMultiple
 from tfseg.models.classification import IMAGENET_RGB
 from tfseg.registry import Preprocessing, register
 
@@ -47,9 +47,7 @@ def _level(x: Any, level: int, filters: int, norm: str) -> Any:
             x = keras.layers.GroupNormalization(GROUPS, epsilon=1e-5, name=f"{name}.norm")(x)
         x = keras.layers.ReLU(name=f"{name}.relu")(x)
         if level > 2:
-            x = keras.layers.UpSampling2D(
-                2, interpolation="bilinear", name=f"sem_seg_head.p{level}.{2 * index + 1}"
-            )(x)
+            x = Enlarge(2, name=f"sem_seg_head.p{level}.{2 * index + 1}")(x)
     return x
 
 
@@ -75,9 +73,7 @@ def semantic_branch(
     levels = [_level(pyramid[f"p{n}"], n, filters, norm) for n in (2, 3, 4, 5)]
     x = keras.layers.Add(name="sem_seg_head.sum")(levels)
     x = conv2d(x, num_classes, 1, use_bias=True, initializer=FAN_OUT, name="sem_seg_head.predictor")
-    return keras.layers.UpSampling2D(
-        4, interpolation="bilinear", dtype="float32", name="sem_seg_head.upsample"
-    )(x)
+    return Enlarge(4, dtype="float32", name="sem_seg_head.upsample")(x)
 
 
 def _register(layout: str) -> None:
