@@ -9,19 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from tfseg.models.rcnn.conventions import Conventions
+from tfseg.models.rcnn.selection import best_detections, best_proposals
 from tfseg.ops.anchors import cell_anchors, grid_anchors
-from tfseg.ops.boxes import area, clip, decode
 from tfseg.ops.keypoints import decode_keypoints
-from tfseg.ops.nms import nms, rows, top_k
 from tfseg.ops.roi import pool_regions, pyramid_levels
 
-#: pairs of box and class that go into the last suppression, by falling score. Fewer detections
-#: than from all pairs are found only where these suppress each other down to less than is wanted.
-CANDIDATES = 2000
 RATIOS = (0.5, 1.0, 2.0)
 
 
@@ -204,9 +199,7 @@ class RCNN(keras.Model):
         Returns:
             boxes float32 (B, P, 4) by falling score, and valid bool (B, P).
         """
-        boxes, valid, scores = self.scored_proposals(logits, deltas, anchors, sizes, training)
-        del scores
-        return boxes, valid
+        return self.scored_proposals(logits, deltas, anchors, sizes, training)[:2]
 
     def scored_proposals(
         self,
@@ -218,37 +211,17 @@ class RCNN(keras.Model):
     ) -> tuple[Any, Any, Any]:
         """As `propose`, with the logits float32 (B, P)."""
         index = 0 if training else 1
-        before, after = self.thresholds.pre_nms[index], self.thresholds.post_nms[index]
-        levels = [
-            self._best_of_level(*level, sizes, before)
-            for level in zip(logits, deltas, anchors, strict=True)
-        ]
-        batch, count = ops.shape(sizes)[0], len(levels)
-        # Levels as images of one batch: suppression is a level's own affair.
-        boxes, scores, valid = (ops.stack(v, axis=1) for v in zip(*levels, strict=True))
-        boxes = ops.reshape(boxes, (-1, before, 4))
-        scores, valid = (ops.reshape(v, (-1, before)) for v in (scores, valid))
-        kept = min(before, after)
-        places, there = nms(boxes, scores, valid, self.thresholds.proposal_nms, kept)
-        boxes = ops.reshape(rows(boxes, places), (batch, count * kept, 4))
-        scores = ops.reshape(rows(scores, places), (batch, count * kept))
-        places, there = top_k(scores, ops.reshape(there, (batch, count * kept)), after)
-        boxes = ops.where(there[..., None], rows(boxes, places), 0.0)
-        return boxes, there, rows(scores, places)
-
-    def _best_of_level(
-        self, logits: Any, deltas: Any, anchors: Any, sizes: Any, count: int
-    ) -> tuple[Any, Any, Any]:
-        batch = ops.shape(logits)[0]
-        logits = ops.reshape(logits, (batch, -1))
-        deltas = ops.reshape(deltas, (batch, -1, 4))
-        places, there = top_k(logits, ops.isfinite(logits), count)
-        boxes = decode(rows(deltas, places), ops.take(anchors, places, axis=0), (1.0,) * 4)
-        there = ops.logical_and(there, ops.all(ops.isfinite(boxes), axis=-1))
-        boxes = ops.where(there[..., None], boxes, 0.0)
-        boxes = clip(boxes, sizes)
-        there = ops.logical_and(there, _wide(boxes, self.conventions.min_proposal_size))
-        return boxes, rows(logits, places), there
+        keep = self.thresholds
+        return best_proposals(
+            logits,
+            deltas,
+            anchors,
+            sizes,
+            before=keep.pre_nms[index],
+            after=keep.post_nms[index],
+            overlap=keep.proposal_nms,
+            least=self.conventions.min_proposal_size,
+        )
 
     def pooled(self, features: dict[str, Any], boxes: Any, size: int) -> Any:
         """The features of boxes (B, R, 4), flattened to (B * R, size, size, C)."""
@@ -348,31 +321,19 @@ class RCNN(keras.Model):
             "boxes", "scores", "classes" and "valid" as the class says.
         """
         rules, keep = self.conventions, self.thresholds
-        scores = ops.softmax(logits)
-        scores = scores[..., 1:] if rules.background_first else scores[..., :-1]
-        if rules.background_first and deltas.shape[2] > 1:
-            deltas = deltas[:, :, 1:]
-        boxes = decode(deltas, proposals[:, :, None], rules.box_weights)
-        batch, classes, kinds = ops.shape(logits)[0], scores.shape[-1], deltas.shape[2]
-        boxes = clip(ops.reshape(boxes, (batch, -1, 4)), sizes)
-        found = ops.logical_and(valid[..., None], scores > keep.score)
-        scores = ops.reshape(scores, (batch, -1))
-        found = ops.logical_and(ops.reshape(found, (batch, -1)), ops.isfinite(scores))
-        places, found = top_k(scores, found, CANDIDATES)
-        labels = ops.cast(places % classes, "int32")
-        # One box serves all classes, or each has its own.
-        boxes = rows(boxes, places if kinds > 1 else places // classes)
-        scores = rows(scores, places)
-        found = ops.logical_and(found, ops.all(ops.isfinite(boxes), axis=-1))
-        if rules.min_detection_size:
-            found = ops.logical_and(found, _wide(boxes, rules.min_detection_size))
-        places, found = nms(boxes, scores, found, keep.nms, keep.detections, labels)
-        return {
-            "boxes": ops.where(found[..., None], rows(boxes, places), 0.0),
-            "scores": ops.where(found, rows(scores, places), 0.0),
-            "classes": ops.where(found, rows(labels, places), 0),
-            "valid": found,
-        }
+        return best_detections(
+            logits,
+            deltas,
+            proposals,
+            valid,
+            sizes,
+            background_first=rules.background_first,
+            weights=rules.box_weights,
+            score=keep.score,
+            overlap=keep.nms,
+            count=keep.detections,
+            least=rules.min_detection_size,
+        )
 
     def call(self, images: Any, sizes: Any = None, training: bool = False) -> dict[str, Any]:
         """Finds objects; see the class."""
@@ -444,11 +405,3 @@ class RCNN(keras.Model):
         )
         height, width = ops.shape(images)[1:3]
         return logits[:, :height, :width]
-
-
-def _wide(boxes: Any, least: float) -> Any:
-    """Whether both sides of boxes (..., 4) are ``least`` long at least; for 0, above 0."""
-    if not least:
-        return area(boxes) > 0
-    sides = boxes[..., 2:] - boxes[..., :2]
-    return ops.all(sides >= np.float32(least), axis=-1)

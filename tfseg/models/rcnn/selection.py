@@ -1,0 +1,139 @@
+"""Which of many boxes go on: proposals after the first stage, objects after the second."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from tfseg.ops.boxes import area, clip, decode
+from tfseg.ops.nms import nms, rows, top_k
+
+#: pairs of box and class that go into the last suppression, by falling score. Fewer detections
+#: than from all pairs are found only where these suppress each other down to less than is wanted.
+CANDIDATES = 2000
+
+
+def best_proposals(
+    logits: Sequence[Any],
+    deltas: Sequence[Any],
+    anchors: Sequence[Any],
+    sizes: Any,
+    *,
+    before: int,
+    after: int,
+    overlap: float,
+    least: float,
+) -> tuple[Any, Any, Any]:
+    """The best anchors of each level, decoded, cut to the image, freed of duplicates, and joined.
+
+    Args:
+        logits: of each level, (B, h, w, A).
+        deltas: of each level, (B, h, w, 4 * A).
+        anchors: of each level, (h * w * A, 4).
+        sizes: float32 (B, 2), height and width.
+        before: kept of a level before suppression.
+        after: kept of an image after it.
+        overlap: the largest of two boxes of one level.
+        least: the shortest side; 0: any box that has an area.
+
+    Returns:
+        boxes float32 (B, after, 4) by falling logit, valid bool (B, after) and the logits.
+    """
+    levels = [
+        _best_of_level(*level, sizes, before, least)
+        for level in zip(logits, deltas, anchors, strict=True)
+    ]
+    batch, number = ops.shape(sizes)[0], len(levels)
+    # Levels as images of one batch: suppression is a level's own affair.
+    boxes, scores, valid = (ops.stack(v, axis=1) for v in zip(*levels, strict=True))
+    boxes = ops.reshape(boxes, (-1, before, 4))
+    scores, valid = (ops.reshape(v, (-1, before)) for v in (scores, valid))
+    kept = min(before, after)
+    places, there = nms(boxes, scores, valid, overlap, kept)
+    boxes = ops.reshape(rows(boxes, places), (batch, number * kept, 4))
+    scores = ops.reshape(rows(scores, places), (batch, number * kept))
+    places, there = top_k(scores, ops.reshape(there, (batch, number * kept)), after)
+    boxes = ops.where(there[..., None], rows(boxes, places), 0.0)
+    return boxes, there, rows(scores, places)
+
+
+def _best_of_level(
+    logits: Any, deltas: Any, anchors: Any, sizes: Any, count: int, least: float
+) -> tuple[Any, Any, Any]:
+    batch = ops.shape(logits)[0]
+    logits = ops.reshape(logits, (batch, -1))
+    deltas = ops.reshape(deltas, (batch, -1, 4))
+    places, there = top_k(logits, ops.isfinite(logits), count)
+    boxes = decode(rows(deltas, places), ops.take(anchors, places, axis=0), (1.0,) * 4)
+    there = ops.logical_and(there, ops.all(ops.isfinite(boxes), axis=-1))
+    boxes = clip(ops.where(there[..., None], boxes, 0.0), sizes)
+    return boxes, rows(logits, places), ops.logical_and(there, _wide(boxes, least))
+
+
+def best_detections(
+    logits: Any,
+    deltas: Any,
+    proposals: Any,
+    valid: Any,
+    sizes: Any,
+    *,
+    background_first: bool,
+    weights: tuple[float, float, float, float],
+    score: float,
+    overlap: float,
+    count: int,
+    least: float,
+) -> dict[str, Any]:
+    """The objects among judged proposals.
+
+    Args:
+        logits: (B, R, K + 1).
+        deltas: (B, R, C, 4).
+        proposals: (B, R, 4).
+        valid: bool (B, R).
+        sizes: float32 (B, 2).
+        background_first: whether the background is the first class, or the last.
+        weights: of the offsets; see `tfseg.ops.boxes.encode`.
+        score: objects score more.
+        overlap: the largest of two boxes of one class.
+        count: objects of an image.
+        least: the shortest side; 0: any.
+
+    Returns:
+        "boxes" float32 (B, count, 4), "scores" float32 (B, count), falling, "classes" int32
+        (B, count), without the background, and "valid" bool (B, count).
+    """
+    scores = ops.softmax(logits)
+    scores = scores[..., 1:] if background_first else scores[..., :-1]
+    if background_first and deltas.shape[2] > 1:
+        deltas = deltas[:, :, 1:]
+    boxes = decode(deltas, proposals[:, :, None], weights)
+    batch, classes, kinds = ops.shape(logits)[0], scores.shape[-1], deltas.shape[2]
+    boxes = clip(ops.reshape(boxes, (batch, -1, 4)), sizes)
+    found = ops.logical_and(valid[..., None], scores > score)
+    scores = ops.reshape(scores, (batch, -1))
+    found = ops.logical_and(ops.reshape(found, (batch, -1)), ops.isfinite(scores))
+    places, found = top_k(scores, found, CANDIDATES)
+    labels = ops.cast(places % classes, "int32")
+    # One box serves all classes, or each has its own.
+    boxes = rows(boxes, places if kinds > 1 else places // classes)
+    scores = rows(scores, places)
+    found = ops.logical_and(found, ops.all(ops.isfinite(boxes), axis=-1))
+    if least:
+        found = ops.logical_and(found, _wide(boxes, least))
+    places, found = nms(boxes, scores, found, overlap, count, labels)
+    return {
+        "boxes": ops.where(found[..., None], rows(boxes, places), 0.0),
+        "scores": ops.where(found, rows(scores, places), 0.0),
+        "classes": ops.where(found, rows(labels, places), 0),
+        "valid": found,
+    }
+
+
+def _wide(boxes: Any, least: float) -> Any:
+    """Whether both sides of boxes (..., 4) are ``least`` long at least; for 0, above 0."""
+    if not least:
+        return area(boxes) > 0
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return ops.all(sides >= np.float32(least), axis=-1)
