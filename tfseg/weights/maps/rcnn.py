@@ -197,13 +197,13 @@ ARCHITECTURE = Architecture(
     networks=(
         Map("*_rcnn_res*_fpn", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
         Map("*_rcnn_res*_c[45]", "detectron2", _detectron2("backbone."), FPN_UNUSED),
-        Map("panoptic_fpn_*", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
+        Map("panoptic_fpn_res*", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
         Map("*_rcnn_res*_fpn", "torchvision", _torchvision),
         *_detectrons(),
     ),
     trunks=(
         *_trunks("*_rcnn_res*"),
-        *_trunks("panoptic_fpn_*"),
+        *_trunks("panoptic_fpn_res*"),
         *_trunks("semantic_fpn_*"),
     ),
     heads={"*_rcnn_*": _HEADS, "panoptic_fpn_*": _HEADS},
