@@ -30,7 +30,7 @@ test-all: test test-slow
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy tfseg/ops tfseg/config.py tfseg/registry.py
+	$(BIN)/mypy tfseg/ops tfseg/config tfseg/registry.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

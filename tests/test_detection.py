@@ -174,7 +174,7 @@ def test_probabilities_are_for_semantic_networks(run, split, tmp_path):
         ),
         (
             {"data__train": {"reader": "shapes", "options": {"size": 32, "count": 2}}},
-            "data.train",
+            "data.train has no objects, which 'mask_rcnn_mobilenet_v2_fpn' finds",
         ),
         (
             {"model__name": "keypoint_rcnn_mobilenet_v2_fpn"},

@@ -136,11 +136,12 @@ def evaluate(
 
     from tfseg import evaluation
     from tfseg import experiment as experiments
+    from tfseg.detection import is_detector
 
     reader = experiments.open_split(experiment, split)
     facts = {"run": str(run), "weights": weights, "split": split, "images": len(reader)}
     path = run / f"evaluation-{split}.json"
-    if experiments.is_detector(experiment):
+    if is_detector(experiment):
         from tfseg import detection_commands
 
         detection_commands.evaluate(
@@ -203,10 +204,10 @@ def predict(
     for path in images:
         files += image_files(path).values() if path.is_dir() else [path]
     experiment, model = _load_run(run, assignments, weights)
-    from tfseg import experiment as experiments
     from tfseg import runs
+    from tfseg.detection import is_detector
 
-    if experiments.is_detector(experiment):
+    if is_detector(experiment):
         from tfseg import detection_commands
 
         if probabilities:
@@ -237,12 +238,12 @@ def predict(
 def export(run: Path, to: Path | None, version: int | None, weights: str) -> None:
     """Write the run folder RUN as a SavedModel for TensorFlow Serving."""
     experiment, model = _load_run(run, (), weights)
-    from tfseg import experiment as experiments
     from tfseg import runs
+    from tfseg.detection import is_detector
     from tfseg.export import export as export_model
 
     to = to or Path("saved_models") / experiment.name
-    if experiments.is_detector(experiment):
+    if is_detector(experiment):
         from tfseg import detection_commands
 
         path = detection_commands.export(experiment, model, run, to, version)

@@ -42,28 +42,34 @@ def is_detector(experiment: config.Experiment) -> bool:
     return registry.entry(experiment.model.name).task in BEST_METRIC
 
 
-def check_classes(experiment: config.Experiment, reader: ObjectReader, split: str) -> None:
+def check_classes(experiment: config.Experiment, reader: Any, split: str) -> ObjectReader:
     """Checks that the split's objects are what the model finds.
 
+    Returns:
+        The reader.
+
     Raises:
-        ConfigError: another number of classes, or samples without what a head learns from.
+        ConfigError: a reader that has no objects, another number of classes, or samples without
+            what a head learns from.
     """
-    wanted = experiment.model.num_classes
-    if len(reader.classes) != wanted:
-        shown = ", ".join(reader.classes[:5]) + (", ..." if len(reader.classes) > 5 else "")
+    if not hasattr(reader, "truth"):
         raise config.ConfigError(
-            f"model.num_classes is {wanted}, but data.{split} has {len(reader.classes)} classes "
-            f"of objects: {shown}"
-        )
-    if "boxes" not in reader.keys():  # noqa: SIM118 (not a mapping)
-        raise config.ConfigError(
-            f"data.{split} has no boxes, which {experiment.model.name!r} needs; readers of "
+            f"data.{split} has no objects, which {experiment.model.name!r} finds; readers of "
             "objects are 'coco', 'instance_ids' and 'voc_instances'"
+        )
+    objects: ObjectReader = reader
+    wanted = experiment.model.num_classes
+    if len(objects.classes) != wanted:
+        shown = ", ".join(objects.classes[:5]) + (", ..." if len(objects.classes) > 5 else "")
+        raise config.ConfigError(
+            f"model.num_classes is {wanted}, but data.{split} has {len(objects.classes)} classes "
+            f"of objects: {shown}"
         )
     entry = registry.entry(experiment.model.name)
     if entry.task == "panoptic":
         options = entry.options() | experiment.model.options
-        _check_panoptic(options["stuff_classes"], reader, split)
+        _check_panoptic(options["stuff_classes"], objects, split)
+    return objects
 
 
 def _check_panoptic(stuff_classes: int, reader: ObjectReader, split: str) -> None:

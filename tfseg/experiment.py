@@ -44,8 +44,7 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
         raise config.ConfigError(f"the experiment has no data.{split}")
     reader = open_reader(section.reader, experiment.data.ignore_label, **section.options)
     if is_detector(experiment):
-        check_classes(experiment, reader, split)
-        return reader
+        return check_classes(experiment, reader, split)
     outputs = experiment.model.num_classes
     # One output is the logit of the second of two classes.
     if len(reader.classes) != max(outputs, 2):
@@ -276,8 +275,9 @@ def _checked(experiment: config.Experiment, run_dir: Path) -> Kit:
     reader = open_split(experiment, "train")
     validation = open_split(experiment, "validation") if experiment.data.validation else None
     probe = build_model(experiment)
-    make_kit = detector_kit if is_detector(experiment) else _semantic_kit
-    return make_kit(experiment, reader, validation, probe, run_dir)
+    make_kit: Any = detector_kit if is_detector(experiment) else _semantic_kit
+    kit: Kit = make_kit(experiment, reader, validation, probe, run_dir)
+    return kit
 
 
 def measure_batch_statistics(

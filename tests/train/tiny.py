@@ -75,8 +75,8 @@ class OfOutputs:
     def __init__(self, function):
         self.function = function
 
-    def parts(self, model, batch):
-        return self.function(model(batch["image"], training=True), batch)
+    def parts(self, model, batch, training=True):
+        return self.function(model(batch["image"], training=training), batch)
 
 
 def optimizer(**options):

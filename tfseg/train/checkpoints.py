@@ -98,13 +98,13 @@ class Best:
 
     Args:
         run_dir: the run's folder; a best.json in it is read.
-        metric: which score; higher is better.
+        metric: which score; higher is better. None where nothing will be offered.
 
     Attributes:
         value: the highest so far, or None.
     """
 
-    def __init__(self, run_dir: Path, metric: str):
+    def __init__(self, run_dir: Path, metric: str | None):
         self._weights, self._note = run_dir / "best.weights.h5", run_dir / "best.json"
         self.metric = metric
         self.value: float | None = None

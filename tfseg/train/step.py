@@ -1,7 +1,7 @@
 """One training step, the same code for one device and for many."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -18,8 +18,8 @@ Batch = dict[str, tf.Tensor]
 class Loss(Protocol):
     """What a model learns to minimise."""
 
-    def parts(self, model: keras.Model, batch: Batch) -> Parts:
-        """Runs the model on a batch in training mode; see `tfseg.losses.Parts`."""
+    def parts(self, model: keras.Model, batch: Mapping[str, Any], training: bool = True) -> Parts:
+        """Runs the model on a batch; see `tfseg.losses.Parts`."""
         ...
 
 

@@ -132,6 +132,8 @@ class Trainer:
     ):
         self.strategy = strategy or make_strategy(train.strategy)
         _check(train, self.strategy.num_replicas_in_sync)
+        if validate is not None and train.best_metric is None:
+            raise ValueError("train.best_metric must name the score that chooses the best weights")
         self.run_dir = claim_run_dir(run_dir, resume=resume)
         self._train, self._dataset = train, dataset
         self._validate, self._log_images = validate, log_images
