@@ -73,6 +73,45 @@ def test_missing_file_is_named():
         config.load("nowhere.yaml")
 
 
+def _scheduled(**train):
+    tree = {key: GOOD[key] for key in ("name", "model", "data")}
+    schedule = {"name": "step", "milestones": [600, 800], "warmup_steps": 50}
+    common = {"steps": 900, "optimizer": {"learning_rate": 0.02}, "schedule": schedule}
+    return tree | {"train": common | {"validate_every": 300} | train}
+
+
+@pytest.mark.parametrize(
+    ("batch", "rate", "steps", "milestones", "warmup", "every"),
+    [
+        (16, 0.02, 900, [600, 800], 50, 300),
+        (4, 0.005, 3600, [2400, 3200], 200, 1200),
+        (24, 0.03, 600, [400, 533], 33, 200),
+    ],
+)
+def test_a_schedule_fits_its_batch(tmp_path, batch, rate, steps, milestones, warmup, every):
+    """By hand. 800 * 16 / 24 = 533.3, 50 * 16 / 24 = 33.3."""
+    found = config.parse(_scheduled(batch_size=batch, reference_batch=16))
+    train = found.train
+    assert train.optimizer.learning_rate == pytest.approx(rate)
+    assert (train.steps, train.validate_every) == (steps, every)
+    assert (train.schedule.milestones, train.schedule.warmup_steps) == (milestones, warmup)
+    # A run folder's config is scaled already, and can be scaled to another batch.
+    path = tmp_path / "resolved.yaml"
+    path.write_text(config.dump(found))
+    assert config.load(path) == found
+    again = config.load(path, ["train.batch_size=16"]).train
+    assert again.optimizer.learning_rate == pytest.approx(0.02)
+    assert again.steps == pytest.approx(900, abs=1)
+
+
+def test_without_a_reference_nothing_is_scaled():
+    train = config.parse(_scheduled(batch_size=4)).train
+    assert (train.steps, train.optimizer.learning_rate) == (900, 0.02)
+    assert train.reference_batch is None
+    train = config.parse(_scheduled(batch_size=4, reference_batch=2, validate_every=None)).train
+    assert (train.steps, train.validate_every) == (450, None)
+
+
 def test_stages(tmp_path):
     path = tmp_path / "staged.yaml"
     tree = dict(GOOD)

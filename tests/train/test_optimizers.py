@@ -73,11 +73,17 @@ def test_sgd_by_hand(momentum, nesterov):
         np.testing.assert_allclose(after[i], expected, rtol=2e-5, atol=1e-5, err_msg=variable.path)
 
 
-def test_norm_and_bias_decay_where_asked():
-    settings = optimizer(momentum=0.0, weight_decay=0.1, decay_norm_and_bias=True)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+def test_norms_and_biases_decay_where_asked(bias, norm):
+    settings = optimizer(momentum=0.0, weight_decay=0.1, decay_norm=norm, decay_bias=bias)
     variables, before, gradients, after = run(settings)
+    asked = {"kernel": True, "bias": bias, "gamma": norm, "beta": norm}
+    assert {variable.name for variable in variables} == set(asked)
     for i, variable in enumerate(variables):
-        expected = sgd(before[i], [g[i] for g in gradients], multiplier=1, decay=0.1, momentum=0.0)
+        decay = 0.1 * asked[variable.name]
+        step = [g[i] for g in gradients]
+        expected = sgd(before[i], step, multiplier=1, decay=decay, momentum=0.0)
         np.testing.assert_allclose(after[i], expected, rtol=1e-5, atol=1e-6, err_msg=variable.path)
 
 

@@ -2,6 +2,7 @@
 
 from tfseg.config.detection import Combine, Detect, RCNNTraining
 from tfseg.config.files import ConfigError, dump, load, load_stages, override, parse
+from tfseg.config.scaling import scaled
 from tfseg.config.sections import (
     CRF,
     Data,
@@ -41,4 +42,5 @@ __all__ = [
     "load_stages",
     "override",
     "parse",
+    "scaled",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from tfseg.config.scaling import scaled
 from tfseg.config.sections import Experiment, Stage
 from tfseg.registry import suggest
 
@@ -134,9 +135,9 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 
 def parse(tree: dict[str, Any], origin: str = "the config") -> Experiment:
-    """Checks a config given as a mapping; see `load`."""
+    """Checks a config given as a mapping, and scales it to its batch; see `load` and `scaled`."""
     try:
-        return Experiment.model_validate(tree)
+        return scaled(Experiment.model_validate(tree))
     except ValidationError as e:
         raise ConfigError(_explain(e, origin)) from None
 

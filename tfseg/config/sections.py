@@ -64,7 +64,8 @@ class Optimizer(Section):
     """The update rule. ``learning_rate`` is that of the backbone's kernels.
 
     Biases have it times ``bias_multiplier`` (2 in Caffe's networks); layers outside the backbone
-    times ``head_multiplier``, or their biases ``head_bias_multiplier`` where it is set.
+    times ``head_multiplier``, or their biases ``head_bias_multiplier`` where it is set. Kernels
+    decay, biases (``decay_bias``, as in detectron2) and norms (``decay_norm``) only where asked.
     """
 
     name: Literal["sgd", "adam", "adamw", "nadam"] = "sgd"
@@ -74,7 +75,8 @@ class Optimizer(Section):
     beta_1: float = Field(0.9, ge=0, lt=1)
     beta_2: float = Field(0.999, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
-    decay_norm_and_bias: bool = False
+    decay_bias: bool = False
+    decay_norm: bool = False
     bias_multiplier: float = Field(1.0, gt=0)
     head_multiplier: float = Field(1.0, gt=0)
     head_bias_multiplier: float | None = Field(None, gt=0)
@@ -113,6 +115,8 @@ class Loss(Section):
 class Train(Section):
     """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch.
 
+    ``reference_batch`` is the batch that learning rate, steps, milestones, warm-up and
+    ``validate_every`` are meant for: with another one they are scaled; see `tfseg.config.scaled`.
     ``frozen``: shell patterns of the names of layers that do not train.
     ``batch_statistics``: after the last step those of the batch norms in the last weights are
     measured anew, over so many batches. ``best_metric``, of which higher is better, chooses the
@@ -121,6 +125,7 @@ class Train(Section):
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
+    reference_batch: int | None = Field(None, gt=0)
     accumulate: int = Field(1, gt=0)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     strategy: Literal["one", "mirrored"] = "one"

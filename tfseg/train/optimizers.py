@@ -44,6 +44,13 @@ def _multipliers(settings: config.Optimizer, model: keras.Model) -> list[float]:
     ]
 
 
+def _decays(settings: config.Optimizer, variable: keras.Variable) -> bool:
+    if variable.name == "bias":
+        return settings.decay_bias
+    # Scales and offsets are vectors, all else has more axes.
+    return len(variable.shape) > 1 or settings.decay_norm
+
+
 class UpdateRule:
     """Applies reduced gradients to the trainable variables of a model.
 
@@ -54,8 +61,8 @@ class UpdateRule:
       gradients, which Adam would undo.
     - Decay: SGD, Adam and Nadam add ``weight_decay * variable`` to the (clipped) gradient, as
       Caffe and torch do; AdamW shrinks the variable by ``rate * weight_decay`` beforehand
-      (arXiv 1711.05101). Variables of rank 0 and 1 (biases, scales and offsets of norms) do not
-      decay unless ``decay_norm_and_bias``.
+      (arXiv 1711.05101). Biases do not decay unless ``decay_bias``, nor do scales and offsets of
+      norms unless ``decay_norm``.
     - Momentum is Caffe's: ``m = momentum * m - rate * gradient``, so a change of the rate does
       not rescale the past.
 
@@ -75,8 +82,8 @@ class UpdateRule:
         self.variables = list(model.trainable_variables)
         self.multipliers = _multipliers(settings, model)
         self.decays = [
-            settings.weight_decay if settings.decay_norm_and_bias or len(v.shape) > 1 else 0.0
-            for v in self.variables
+            settings.weight_decay if _decays(settings, variable) else 0.0
+            for variable in self.variables
         ]
         self.optimizer = _keras_optimizer(settings)
         self.optimizer.build(self.variables)
