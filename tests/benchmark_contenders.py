@@ -16,6 +16,11 @@ def counting(job):
     return Session(step=lambda: None, matrix_product=lambda: None, facts=facts)
 
 
+def parted(job):
+    parts = {"short": lambda: time.sleep(0.01), "long": lambda: time.sleep(0.05)}
+    return Session(step=lambda: None, matrix_product=lambda: None, facts={}, parts=parts)
+
+
 def failing(job):
     raise ValueError(f"cannot build {job.model}")
 

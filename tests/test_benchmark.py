@@ -52,6 +52,18 @@ def test_training_is_three_times_the_work():
     assert row["share_of_peak"] == pytest.approx(work / row["matrix_gflops"])
 
 
+def test_parts_of_a_step_are_measured_by_name():
+    contenders = [
+        Contender("ours", benchmark_contenders.parted),
+        Contender("theirs", benchmark_contenders.idle),
+    ]
+    ours, theirs = benchmark.run(JOB, contenders, runs=2)["contenders"]
+    assert list(ours["parts"]) == ["short", "long"]
+    assert 0.01 <= ours["parts"]["short"] < ours["parts"]["long"]
+    assert ours["parts"]["long"] >= 0.05
+    assert theirs["parts"] == {}
+
+
 def test_contender_that_raises_is_named_with_its_traceback():
     contenders = [
         Contender("ours", benchmark_contenders.idle),

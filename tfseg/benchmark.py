@@ -7,7 +7,6 @@ else the machine does falls on both alike.
 
 import math
 import os
-import platform
 import resource
 import signal
 import statistics
@@ -15,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -24,10 +23,14 @@ from typing import Any, Self
 
 from tabulate import tabulate
 
+from tfseg.machine import machine_facts
+
 # Forward pass, and gradients of inputs and of weights, each about as dear.
 TRAIN_FACTOR = 3
 # Side of the square matrices whose product is the yardstick.
 MATRIX = 2048
+# What the command to run a part begins with.
+_PART = "part "
 # Seconds between two steps, in which a contender's waiting threads go to sleep.
 PAUSE = 0.05
 
@@ -82,11 +85,13 @@ class Session:
         matrix_product: multiplies two float32 (MATRIX, MATRIX) matrices.
         facts: what the report says of it; ``parameters``, and ``macs`` (multiply-accumulates
             of one image's forward pass) where it can count them.
+        parts: of the step, each run to its end on inputs of its own, by name.
     """
 
     step: Callable[[], object]
     matrix_product: Callable[[], object]
     facts: dict[str, Any]
+    parts: dict[str, Callable[[], object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,10 +214,14 @@ def _serve(connection: Connection, prepare: Callable[[Job], Session], job: Job) 
         # Where memory ends, the kernel shall end this process and not another.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         session = prepare(job)
-        session.step()
-        session.matrix_product()
-        actions = {"step": session.step, "matrix_product": session.matrix_product}
-        connection.send(session.facts)
+        actions = {
+            "step": session.step,
+            "matrix_product": session.matrix_product,
+            **{_PART + name: part for name, part in session.parts.items()},
+        }
+        for action in actions.values():
+            action()
+        connection.send((session.facts, list(actions)))
         while (command := connection.recv()) != "stop":
             start = time.perf_counter()
             actions[command]()
@@ -288,12 +297,12 @@ def run(
         timeout: seconds that all of it, getting ready too, may take; None: any.
 
     Returns:
-        A mapping that JSON can hold: ``job``, ``machine`` (its ``load_average`` is that of the
-        minute before: well above 0, others were computing and no figure here is worth much,
-        for the contenders do not suffer alike), ``contenders`` (for each ``name``,
-        ``seconds`` of every step, ``median_seconds``, ``quartile_seconds`` (lower, upper),
-        ``images_per_second``, ``peak_bytes``, ``matrix_gflops``, ``share_of_peak``, and its
-        facts), and ``ratios``: the speed of the first over each other one's, by name.
+        A mapping that JSON can hold: ``job``, ``machine`` (``load_average`` of the minute before:
+        well above 0, others were computing, and no figure here is worth much, for the contenders
+        do not suffer alike), ``contenders`` (for each ``name``, ``seconds`` of every step,
+        ``median_seconds``, ``quartile_seconds`` (lower, upper), ``images_per_second``,
+        ``peak_bytes``, ``matrix_gflops``, ``share_of_peak``, ``parts`` (median seconds of each),
+        and its facts), and ``ratios``: the speed of the first over each other one's, by name.
 
     Raises:
         ValueError: if ``runs`` is below 1 or there is no contender.
@@ -301,21 +310,27 @@ def run(
     """
     if runs < 1 or not contenders:
         raise ValueError("a benchmark needs at least one run and one contender")
-    machine = _machine()
+    machine = machine_facts()
     deadline = None if timeout is None else time.monotonic() + timeout
-    facts, steps, products, peaks = _alternate(job, contenders, runs, progress, deadline)
+    facts, times, peaks = _alternate(job, contenders, runs, progress, deadline)
     macs = next((fact["macs"] for fact in facts if "macs" in fact), None)
-    gflops = [2 * MATRIX**3 / statistics.median(times) / 1e9 for times in products]
+    gflops = [2 * MATRIX**3 / statistics.median(own["matrix_product"]) / 1e9 for own in times]
     rows = [
-        {"name": contender.name, **fact, **_speed(job, times, macs, max(gflops))}
-        | {"matrix_gflops": own, "peak_bytes": peak}
-        for contender, fact, times, own, peak in zip(
-            contenders, facts, steps, gflops, peaks, strict=True
+        {"name": contender.name, **fact, **_speed(job, own["step"], macs, max(gflops))}
+        | {"matrix_gflops": product, "peak_bytes": peak, "parts": _parts(own)}
+        for contender, fact, own, product, peak in zip(
+            contenders, facts, times, gflops, peaks, strict=True
         )
     ]
     first, *others = rows
     ratios = {row["name"]: row["median_seconds"] / first["median_seconds"] for row in others}
     return {"job": asdict(job), "machine": machine, "contenders": rows, "ratios": ratios}
+
+
+def _parts(times: dict[str, list[float]]) -> dict[str, float]:
+    """Median seconds of each part."""
+    found = {name: statistics.median(own) for name, own in times.items() if name.startswith(_PART)}
+    return {name.removeprefix(_PART): seconds for name, seconds in found.items()}
 
 
 def _alternate(
@@ -324,21 +339,22 @@ def _alternate(
     runs: int,
     progress: Callable[[], object] | None,
     deadline: float | None,
-) -> tuple[list[dict[str, Any]], list[list[float]], list[list[float]], list[int]]:
-    """Facts, seconds of the steps and of the matrix products, and peak bytes of each."""
+) -> tuple[list[dict[str, Any]], list[dict[str, list[float]]], list[int]]:
+    """Facts, seconds of all that was run, by command, and peak bytes of each."""
     with ExitStack() as stack:
         workers = [stack.enter_context(_Worker(each, job, deadline)) for each in contenders]
-        facts = [worker.receive() for worker in workers]
-        steps: list[list[float]] = [[] for _ in workers]
-        products: list[list[float]] = [[] for _ in workers]
+        greetings = [worker.receive() for worker in workers]
+        times: list[dict[str, list[float]]] = [
+            {command: [] for command in commands} for _, commands in greetings
+        ]
         for _ in range(runs):
-            for index, worker in enumerate(workers):
-                for command, times in (("step", steps), ("matrix_product", products)):
+            for worker, own in zip(workers, times, strict=True):
+                for command, seconds in own.items():
                     time.sleep(PAUSE)
-                    times[index].append(worker.ask(command))
+                    seconds.append(worker.ask(command))
             if progress is not None:
                 progress()
-        return facts, steps, products, [worker.ask("stop") for worker in workers]
+        return [facts for facts, _ in greetings], times, [worker.ask("stop") for worker in workers]
 
 
 def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -> dict[str, Any]:
@@ -352,22 +368,6 @@ def _speed(job: Job, times: list[float], macs: int | None, peak_gflops: float) -
         "images_per_second": job.batch / median,
         "share_of_peak": None if work is None else 2 * work / median / 1e9 / peak_gflops,
     }
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg()[0],
-        "processor": _processor(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def table(result: dict[str, Any]) -> str:
