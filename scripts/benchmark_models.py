@@ -1,6 +1,7 @@
-"""Measures every network at its paper's input size, and makes docs/benchmarks.md of the figures.
+"""Measures every network that labels images or pixels, and makes docs/benchmarks.md of it.
 
-What the JSON file has is not measured again: a run that was interrupted continues.
+Each is measured at its paper's input size. What the JSON file has is not measured again: a run
+that was interrupted continues.
 """
 
 import fnmatch
@@ -33,7 +34,7 @@ def chosen(patterns: Sequence[str]) -> list[str]:
     Raises:
         ValueError: if a pattern matches none, or a registered network has no input size.
     """
-    known = list_models()
+    known = [*list_models("classification"), *list_models("semantic")]
     benchmark_sizes.check(known)
     for pattern in patterns:
         if not fnmatch.filter(known, pattern):

@@ -100,7 +100,7 @@ _GROUPS: tuple[tuple[Inputs, tuple[str, ...]], ...] = (
     (_UNET, ("unet", "unet_release")),
     (Inputs((640, 640), (640, 640), "FusionNet's padded slices"), ("fusionnet",)),
 )
-#: of every registered network, in the order of the table
+#: of every network that labels images or pixels, in the order of the table
 INPUTS = {name: inputs for inputs, names in _GROUPS for name in names}
 
 
