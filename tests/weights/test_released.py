@@ -11,7 +11,7 @@ from tfseg.weights import maps, released
 from tfseg.weights.released import RELEASES
 
 ROOT = Path(__file__).resolve().parents[2]
-ORIGINS = {".caffemodel": "caffe", ".pth": "torchvision", ".pkl": "detectron2"}
+ORIGINS = {".caffemodel": "caffe", ".pth": "torchvision"}
 WHOLE = [release for release in RELEASES if release.part == "model"]
 TRUNKS = [release for release in RELEASES if release.part == "backbone"]
 
@@ -20,6 +20,13 @@ TRUNKS = [release for release in RELEASES if release.part == "backbone"]
 def known():
     models.register_all()
     return {entry.name: entry for entry in registry.entries()}
+
+
+def _origin(release):
+    """Of the two Detectrons' files, trunks have the first one's names."""
+    default = "detectron2" if release.part == "model" else "detectron"
+    own = ORIGINS.get(Path(release.file).suffix)
+    return own or release.options.get("style", default)
 
 
 def _stub(name, options):
@@ -34,7 +41,7 @@ def test_every_release_has_its_network_and_a_name_map(known):
         assert release.num_classes > 0, release.file
         options = {**entry.options(), **release.options}
         # Raises if there is no map, or it is one of another style.
-        maps.layer_names(_stub(release.model, options), ORIGINS[Path(release.file).suffix])
+        maps.layer_names(_stub(release.model, options), _origin(release))
 
 
 def test_every_trunk_file_has_networks_that_take_it(known):
@@ -44,7 +51,7 @@ def test_every_trunk_file_has_networks_that_take_it(known):
         assert fitting, release.file
         for name in fitting:
             stub = _stub(name, known[name].options())
-            maps.backbone_layer_names(stub, ORIGINS[Path(release.file).suffix])
+            maps.backbone_layer_names(stub, _origin(release))
 
 
 def test_no_two_releases_are_the_same():

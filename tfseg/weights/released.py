@@ -49,6 +49,7 @@ _VGG = "https://www.robots.ox.ac.uk/~vgg/research/very_deep/"
 _CAFFE = "https://github.com/BVLC/caffe/tree/master/models/"
 _TORCHVISION = "https://pytorch.org/vision/stable/models.html"
 _DETECTRON2 = "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md"
+_DETECTRON = "https://github.com/facebookresearch/Detectron/blob/main/MODEL_ZOO.md"
 _NOT_STATED = "none stated beside the file"
 
 
@@ -80,6 +81,102 @@ def _panoptic(file: str, model: str, quality: str) -> Release:
     score = f"PQ {quality} with the detection branch (model zoo); mean IoU not published"
     return Release(file, _DETECTRON2, model, 54, gives, score)
 
+
+def _average_precision(model: str, aps: tuple[float, ...]) -> str:
+    """Of boxes, and of masks or keypoints."""
+    second = "keypoint" if model.startswith("keypoint") else "mask"
+    parts = (f"{what} AP {ap}" for what, ap in zip(("box", second), aps, strict=False))
+    return f"{', '.join(parts)} on COCO val2017"
+
+
+def _things(model: str) -> tuple[int, str]:
+    """The classes of a detector of COCO's objects, and what they are."""
+    if model.startswith("keypoint"):
+        return 1, "COCO persons and their 17 keypoints"
+    return 80, "COCO, 80 classes"
+
+
+def _detector(file: str, model: str, *aps: float, panoptic: float | None = None) -> Release:
+    """Of detectron2's zoo."""
+    score = _average_precision(model, aps)
+    if panoptic is not None:
+        score = f"PQ {panoptic}, {score}"
+    return Release(file, _DETECTRON2, model, *_things(model), f"{score} (model zoo)")
+
+
+def _detectron(number: int, model: str, *aps: float) -> Release:
+    """Of the first Detectron's zoo, where all files have one name: trained end to end, 1x."""
+    score = f"{_average_precision(model, aps)} (model zoo, model id {number})"
+    things = _things(model)
+    return Release("model_final.pkl", _DETECTRON, model, *things, score, {"style": "detectron"})
+
+
+def _torch_detector(file: str, model: str, *aps: float, epsilon: float = 0.0) -> Release:
+    classes, gives = _things(model)
+    if classes > 1:
+        classes, gives = 90, "COCO's category ids 1 to 90, 80 of them in use"
+    score = f"{_average_precision(model, aps)} (torchvision's documentation)"
+    # Trained with norms that added nothing to the variance.
+    options = {"style": "torchvision", "norm_epsilon": epsilon}
+    return Release(file, _TORCHVISION, model, classes, gives, score, options)
+
+
+_DETECTORS: tuple[Release, ...] = (
+    _torch_detector("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "faster_rcnn_resnet50_fpn", 37.0),
+    _torch_detector(
+        "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "mask_rcnn_resnet50_fpn", 37.9, 34.6
+    ),
+    _torch_detector(
+        "keypointrcnn_resnet50_fpn_coco-fc266e95.pth", "keypoint_rcnn_resnet50_fpn", 54.6, 65.0
+    ),
+    # torchvision leaves this one's norms as they are.
+    _torch_detector(
+        *("keypointrcnn_resnet50_fpn_coco-9f466800.pth", "keypoint_rcnn_resnet50_fpn"),
+        *(50.6, 61.1),
+        epsilon=1e-5,
+    ),
+    _detector("model_final_721ade.pkl", "faster_rcnn_resnet50_c4", 35.7),
+    _detector("model_final_f97cb7.pkl", "faster_rcnn_resnet50_c4", 38.4),
+    _detector("model_final_b275ba.pkl", "faster_rcnn_resnet50_fpn", 37.9),
+    _detector("model_final_280758.pkl", "faster_rcnn_resnet50_fpn", 40.2),
+    _detector("model_final_298dad.pkl", "faster_rcnn_resnet101_c4", 41.1),
+    _detector("model_final_f6e8b1.pkl", "faster_rcnn_resnet101_fpn", 42.0),
+    _detector("model_final_68b088.pkl", "faster_rcnn_resnext101_32x8d_fpn", 43.0),
+    _detector("model_final_9243eb.pkl", "mask_rcnn_resnet50_c4", 36.8, 32.2),
+    _detector("model_final_4ce675.pkl", "mask_rcnn_resnet50_c4", 39.8, 34.4),
+    _detector("model_final_a54504.pkl", "mask_rcnn_resnet50_fpn", 38.6, 35.2),
+    _detector("model_final_f10217.pkl", "mask_rcnn_resnet50_fpn", 41.0, 37.2),
+    _detector("model_final_a2914c.pkl", "mask_rcnn_resnet101_c4", 42.6, 36.7),
+    _detector("model_final_a3ec72.pkl", "mask_rcnn_resnet101_fpn", 42.9, 38.6),
+    _detector("model_final_2d9806.pkl", "mask_rcnn_resnext101_32x8d_fpn", 44.3, 39.5),
+    _detector("model_final_04e291.pkl", "keypoint_rcnn_resnet50_fpn", 53.6, 64.0),
+    _detector("model_final_a6e10b.pkl", "keypoint_rcnn_resnet50_fpn", 55.4, 65.5),
+    _detector("model_final_997cc7.pkl", "keypoint_rcnn_resnet101_fpn", 56.4, 66.1),
+    _detector("model_final_5ad38f.pkl", "keypoint_rcnn_resnext101_32x8d_fpn", 57.3, 66.0),
+    _detector("model_final_dbfeb4.pkl", "panoptic_fpn_resnet50", 37.6, 34.7, panoptic=39.4),
+    _detector("model_final_c10459.pkl", "panoptic_fpn_resnet50", 40.0, 36.5, panoptic=41.5),
+    _detector("model_final_cafdb1.pkl", "panoptic_fpn_resnet101", 42.4, 38.5, panoptic=43.0),
+    _detectron(35857197, "faster_rcnn_resnet50_c4", 34.8),
+    _detectron(35857345, "faster_rcnn_resnet50_fpn", 36.7),
+    _detectron(35857890, "faster_rcnn_resnet101_fpn", 39.4),
+    _detectron(36761737, "faster_rcnn_resnext101_32x8d_fpn", 41.3),
+    _detectron(35858015, "faster_rcnn_resnext101_64x4d_fpn", 41.5),
+    _detectron(35858791, "mask_rcnn_resnet50_c4", 35.8, 31.4),
+    _detectron(35858933, "mask_rcnn_resnet50_fpn", 37.7, 33.9),
+    _detectron(35861795, "mask_rcnn_resnet101_fpn", 40.0, 35.9),
+    _detectron(36761843, "mask_rcnn_resnext101_32x8d_fpn", 42.1, 37.3),
+    _detectron(36494496, "mask_rcnn_resnext101_64x4d_fpn", 42.4, 37.5),
+    _detectron(37697547, "keypoint_rcnn_resnet50_fpn", 53.6, 64.2),
+    _detectron(37697946, "keypoint_rcnn_resnet101_fpn", 54.5, 64.8),
+    _detectron(37792158, "keypoint_rcnn_resnext101_32x8d_fpn", 56.0, 66.0),
+    _detectron(37732355, "keypoint_rcnn_resnext101_64x4d_fpn", 56.3, 66.0),
+    _trunk("R-50.pkl", _DETECTRON2, "*_rcnn_resnet50_*"),
+    _trunk("R-50.pkl", _DETECTRON2, "*_fpn_resnet50"),
+    _trunk("R-101.pkl", _DETECTRON2, "*_rcnn_resnet101_*"),
+    _trunk("R-101.pkl", _DETECTRON2, "*_fpn_resnet101"),
+    _trunk("X-101-32x8d.pkl", _DETECTRON2, "*_rcnn_resnext101_32x8d_fpn"),
+    _trunk("X-101-64x4d.pkl", _DETECTRON, "*_rcnn_resnext101_64x4d_fpn"),
+)
 
 RELEASES: tuple[Release, ...] = (
     _fcn("fcn32s-heavy-pascal.caffemodel", "voc-fcn32s", "fcn32s_vgg16", "63.6"),
@@ -235,6 +332,7 @@ RELEASES: tuple[Release, ...] = (
     _trunk("VGG_ILSVRC_16_layers.caffemodel", _VGG, "*_vgg16"),
     _trunk("vgg_conv.caffemodel", _DILATION, "dilated*_vgg16"),
     _trunk("vgg16_20M.caffemodel", _DEEPLAB + "Init%20Models.html", "deeplab_largefov_vgg16"),
+    *_DETECTORS,
 )
 
 
