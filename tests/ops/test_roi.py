@@ -396,7 +396,7 @@ def test_align_is_torchvisions(ratio, aligned):
     # Its version in Python moves samples far off the map onto it, unlike its compiled one, and
     # divides by the width of boxes without one.
     boxes = np.clip(boxes, 0, [208, 144, 208, 144]).astype("float32")
-    boxes[:, 4] = boxes[:, 0]
+    boxes = np.where((boxes[..., 2:] > boxes[..., :2]).all(-1)[..., None], boxes, boxes[:, :1])
     feature = tf.constant(features[0])
     with tf.GradientTape() as tape:
         tape.watch(feature)

@@ -70,8 +70,11 @@ def _suppressed(boxes: Any, valid: Any, groups: Any, threshold: float) -> Any:
     return kept
 
 
-def _kernel(boxes: Any, scores: Any, valid: Any, threshold: float, count: int) -> tuple[Any, Any]:
-    """TensorFlow's own kernel, which XLA knows too: faster than all pairs on a CPU."""
+def _kernel(boxes: Any, valid: Any, threshold: float, count: int) -> tuple[Any, Any]:
+    """TensorFlow's own kernel, which XLA knows too: faster than all pairs on a CPU.
+
+    Returns the places of those of boxes in falling order that stay, and which there are.
+    """
     import tensorflow as tf
 
     def one(inputs: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -86,7 +89,9 @@ def _kernel(boxes: Any, scores: Any, valid: Any, threshold: float, count: int) -
         # In a graph the kernel gives a named tuple, which map_fn tells from a tuple.
         return kept[0], kept[1]
 
-    keys = tf.where(valid, tf.maximum(scores, _LOWEST / 2), _LOWEST)
+    # Not the scores: of equal ones XLA takes any.
+    falling = -tf.range(tf.shape(boxes)[1])
+    keys = tf.where(valid, tf.cast(falling, tf.float32), _LOWEST)
     signature = (tf.TensorSpec((count,), tf.int32), tf.TensorSpec((), tf.int32))
     places, counts = tf.map_fn(one, (boxes, keys), fn_output_signature=signature)
     return places, tf.range(count) < counts[:, None]
@@ -110,10 +115,13 @@ def nms(
         Indices int32 (B, count), by falling score, and whether there is such a box, bool
         (B, count).
     """
+    scores = ops.maximum(scores, _LOWEST / 2)
+    order = ops.cast(ops.argsort(ops.where(valid, -scores, np.inf), axis=-1), "int32")
+    boxes, valid = rows(boxes, order), rows(valid, order)
     if groups is None and keras.backend.backend() == "tensorflow":
-        return _kernel(boxes, scores, valid, threshold, count)
-    order = ops.argsort(ops.where(valid, -scores, np.inf), axis=-1)
-    ordered = None if groups is None else rows(groups, order)
-    kept = _suppressed(rows(boxes, order), rows(valid, order), ordered, threshold)
-    places, there = top_k(rows(scores, order), kept, count)
-    return rows(ops.cast(order, "int32"), places), there
+        places, there = _kernel(boxes, valid, threshold, count)
+    else:
+        ordered = None if groups is None else rows(groups, order)
+        kept = _suppressed(boxes, valid, ordered, threshold)
+        places, there = top_k(rows(scores, order), kept, count)
+    return rows(order, places), there
