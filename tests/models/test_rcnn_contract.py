@@ -116,6 +116,22 @@ def test_what_is_frozen():
     assert _size(free.trainable_variables) == 44_396_336
 
 
+@pytest.mark.parametrize(
+    ("style", "last"), [("torchvision", (7 * 60, 9 * 64)), ("detectron2", (7 * 64, 9 * 64))]
+)
+def test_torchvision_divides_the_image_by_the_map(style, last):
+    """480 / 64 is 7.5: p6 has 8 rows, of 60 pixels in torchvision and of 64 in detectron2."""
+    model = _without_weights("faster_rcnn_resnet50_fpn", style=style)
+    sides = {"p2": (120, 160), "p3": (60, 80), "p4": (30, 40), "p5": (15, 20), "p6": (8, 10)}
+    features = {level: np.zeros((1, *side, 1), np.float32) for level, side in sides.items()}
+    *others, p6 = [np.asarray(level) for level in model.anchors(features)]
+    corner = (p6[-3:, :2] + p6[-3:, 2:])[:, ::-1] / 2
+    np.testing.assert_allclose(corner, [last] * 3)
+    for stride, anchors in zip((4, 8, 16, 32), others, strict=True):
+        corner = (anchors[-1, :2] + anchors[-1, 2:])[::-1] / 2
+        np.testing.assert_allclose(corner, (480 - stride, 640 - stride))
+
+
 def _detector(num_classes=2):
     """All heads of instances on the smallest trunk, with few proposals."""
     options = {"keypoints": 3, "mask": True, "max_detections": 5, "score_threshold": 0.0}

@@ -64,6 +64,12 @@ def test_the_grid_by_hand():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_cells_need_not_be_square():
+    found = grid_anchors(np.array([[-2, -1, 2, 1]], "float32"), 2, 2, (7, 9))
+    expected = [[-2, -1, 2, 1], [7, -1, 11, 1], [-2, 6, 2, 8], [7, 6, 11, 8]]
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("name", GOLDENS)
 def test_the_released_codes_anchors(shared, name):
     """The first and the last 64 of an image's."""

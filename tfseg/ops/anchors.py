@@ -50,20 +50,21 @@ def cell_anchors(
     return (np.round(corners) if style == "torchvision" else corners).astype(np.float32)
 
 
-def grid_anchors(cell: np.ndarray, height: Any, width: Any, stride: int) -> Any:
+def grid_anchors(cell: np.ndarray, height: Any, width: Any, stride: Any) -> Any:
     """The anchors of all cells of a map, row by row, a cell's beside each other.
 
     Args:
         cell: float32 (A, 4), of the first cell.
         height: rows of the map; an integer or an integer tensor.
         width: columns of the map.
-        stride: pixels of a cell.
+        stride: pixels of a cell, or those of its height and of its width.
 
     Returns:
         float32 (height * width * A, 4).
     """
-    x = ops.cast(ops.arange(width), "float32") * stride
-    y = ops.cast(ops.arange(height), "float32") * stride
+    down, across = stride if isinstance(stride, tuple) else (stride, stride)
+    x = ops.cast(ops.arange(width) * across, "float32")
+    y = ops.cast(ops.arange(height) * down, "float32")
     rows, columns = ops.meshgrid(y, x, indexing="ij")
     shifts = ops.stack([columns, rows, columns, rows], axis=-1)
     return ops.reshape(shifts[:, :, None] + cell, (-1, 4))

@@ -154,6 +154,11 @@ class RCNN(keras.Model):
         """The images."""
         return self.trunk.inputs
 
+    @property
+    def size_divisor(self) -> int:
+        """What the sides of its input had better be multiples of: a pyramid's maps must double."""
+        return 32 if self.layout.roi_levels > 1 else 1
+
     def features(self, images: Any, training: bool = False) -> dict[str, Any]:
         """The trunk's maps, by level.
 
@@ -169,11 +174,16 @@ class RCNN(keras.Model):
 
     def anchors(self, features: dict[str, Any]) -> list[Any]:
         """The anchors of each level, (h * w * A, 4)."""
+        layout = self.layout
+        sizes = [ops.shape(features[level])[1:3] for level in layout.levels]
+        strides: list[Any] = list(layout.strides)
+        if self.conventions.anchors == "torchvision":
+            # It divides the image by the map, which pooling may have rounded up.
+            image = [side * layout.strides[0] for side in sizes[0]]
+            strides = [(image[0] // height, image[1] // width) for height, width in sizes]
         return [
-            grid_anchors(cell, *ops.shape(features[level])[1:3], stride)
-            for level, cell, stride in zip(
-                self.layout.levels, self.cells, self.layout.strides, strict=True
-            )
+            grid_anchors(cell, size[0], size[1], stride)
+            for cell, size, stride in zip(self.cells, sizes, strides, strict=True)
         ]
 
     def propose(
