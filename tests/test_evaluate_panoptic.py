@@ -1,10 +1,12 @@
 """The truth of COCO's published examples as what a network found, and wrong versions of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from panoptic_split import panoptic_examples
 from PIL import Image
 
 from tfseg import config, detection_commands, runs
@@ -18,22 +20,8 @@ from tfseg.predict.detections import Detections
 
 @pytest.fixture(scope="module")
 def split(shared, tmp_path_factory):
-    """The examples as a panoptic split: their objects' file has stuff, too, which is left out."""
     root = shared("data/panoptic_sample/sample_data")
-    content = json.loads((root / "panoptic_coco_detection_format.json").read_text())
-    kinds = json.loads((root / "panoptic_examples.json").read_text())["categories"]
-    things = {kind["id"] for kind in kinds if kind["isthing"]}
-    content["categories"] = [c for c in content["categories"] if c["id"] in things]
-    content["annotations"] = [a for a in content["annotations"] if a["category_id"] in things]
-    path = tmp_path_factory.mktemp("panoptic") / "things.json"
-    path.write_text(json.dumps(content))
-    options = {
-        "images": str(root / "input_images"),
-        "annotations": str(path),
-        "panoptic_masks": str(root / "panoptic_examples"),
-        "panoptic_annotations": str(root / "panoptic_examples.json"),
-    }
-    return {"reader": "coco", "options": options}
+    return panoptic_examples(root, tmp_path_factory.mktemp("panoptic"))
 
 
 def _experiment(split, **options):
@@ -111,9 +99,7 @@ def test_what_is_not_found_is_missed(split, reader):
     result = _scores(split, reader, lambda found: found[:0]).result()
     assert result["pq_things"] == 0
     assert result["pq_stuff"] == result["semantic_mean_iou"] == 1.0
-    # Without labels, the other way round. Class 0, 4 of whose 5 are stuff, has all pixels.
-    from dataclasses import replace
-
+    # Without stuff, the other way round: all pixels have label 0.
     nothing = _scores(
         split, reader, lambda found: replace(found, semantic=np.zeros_like(found.semantic))
     ).result()
@@ -183,10 +169,16 @@ def test_evaluate_writes_what_panopticapi_reads(split, reader, tmp_path, monkeyp
         c["id"]: c["isthing"] for c in kinds
     }
     # They are a panoptic data set themselves.
-    for annotation in results["annotations"]:
-        assert all(s.pop("score", 1.0) > 0 for s in annotation["segments_info"])
     again = PanopticMasks(tmp_path / "e-panoptic", tmp_path / "e-panoptic.json", 255)
     assert again.stuff == reader.semantic.stuff
+    size = reader[0]["image"].shape[:2]
+    labels, truth = (masks.read(reader.image_id(0), size) for masks in (again, reader.semantic))
+    # All but the crowd, which no network finds.
+    crowds = [
+        s["area"] for s in reader.semantic.segments(reader.image_id(0), size)[1] if s["iscrowd"]
+    ]
+    assert (labels != truth).sum() == sum(crowds) > 0
+    assert (labels[labels != truth] == 255).all()
 
 
 def test_predict_writes_maps_and_pictures(split, reader, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, TypeAdapter
+from pydantic import Field, FiniteFloat, TypeAdapter
 
 from tfseg.data.io import read_image
 from tfseg.data.readers.coco_json import Id
@@ -28,7 +28,7 @@ class PanopticCategory:
 class _Segment:
     id: Annotated[int, Field(gt=0, le=MAX_ID)]
     category_id: Id
-    area: float
+    area: Annotated[FiniteFloat, Field(ge=0)]
     iscrowd: Literal[0, 1] = 0
 
 
