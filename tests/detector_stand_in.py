@@ -28,7 +28,7 @@ class StandIn(keras.Model):
     def __init__(self, masks=True, keypoints=False, semantic=False, dark=-1.0, style="detectron2"):
         super().__init__(name="stand_in")
         self.conventions = CONVENTIONS[style]
-        self.num_classes = 3
+        self.num_classes, self.size_divisor = 3, 32
         self.mask_head = True if masks else None
         self.parts = (masks, keypoints, semantic)
         self.dark = dark

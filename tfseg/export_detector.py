@@ -27,7 +27,7 @@ def export_detector(
     skeleton: Sequence[tuple[int, int]] = (),
     short_side: int = 800,
     long_side: int = 1333,
-    divisor: int = 32,
+    divisor: int | None = None,
     version: int | None = None,
 ) -> Path:
     """Writes ``directory/<version>/``, as TensorFlow Serving reads models.
@@ -76,8 +76,10 @@ def export_detector(
         raise ValueError(
             f"classes has {len(classes)} entries, the model {model.num_classes} classes"
         )
-    sizes = {"short_side": short_side, "long_side": long_side, "divisor": divisor}
-    graph = DetectGraph(model, preprocessing, **sizes)
+    graph = DetectGraph(
+        model, preprocessing, short_side=short_side, long_side=long_side, divisor=divisor
+    )
+    sizes = {"short_side": short_side, "long_side": long_side, "divisor": graph.divisor}
     facts = {
         "model": model.name,
         "num_classes": model.num_classes,

@@ -33,7 +33,7 @@ class DetectGraph:
         *,
         short_side: int = 800,
         long_side: int = 1333,
-        divisor: int = 32,
+        divisor: int | None = None,
     ):
         """Keeps the model and the sizes.
 
@@ -42,11 +42,13 @@ class DetectGraph:
             preprocessing: the model's.
             short_side: what the image's short side is resized to, in pixels,
             long_side: unless its long side would be longer than this.
-            divisor: sides are padded to multiples of it: the stride of the coarsest features.
+            divisor: sides are padded to multiples of it; None: what the model's own are, 32 with
+                a pyramid, 1 without.
 
         Raises:
             ValueError: for sides below 1, or a long side below the short one.
         """
+        divisor = model.size_divisor if divisor is None else divisor
         if short_side < 1 or divisor < 1 or long_side < short_side:
             raise ValueError(
                 "short_side and divisor must be at least 1 and long_side no less than short_side, "

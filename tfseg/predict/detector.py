@@ -36,7 +36,7 @@ class DetectionPredictor:
         *,
         short_side: int = 800,
         long_side: int = 1333,
-        divisor: int = 32,
+        divisor: int | None = None,
         score_threshold: float | None = None,
         batch_size: int = 1,
         freeze: bool = False,
@@ -63,12 +63,14 @@ class DetectionPredictor:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
-        sides = [side for bucket in buckets or () for side in bucket]
-        if any(side < 1 or side % divisor for side in sides):
-            raise ValueError(f"buckets' sides must be multiples of {divisor}, not {buckets}")
         self.graph = DetectGraph(
             model, preprocessing, short_side=short_side, long_side=long_side, divisor=divisor
         )
+        sides = [side for bucket in buckets or () for side in bucket]
+        if any(side < 1 or side % self.graph.divisor for side in sides):
+            raise ValueError(
+                f"buckets' sides must be multiples of {self.graph.divisor}, not {buckets}"
+            )
         self.batch_size = batch_size
         self._score_threshold = score_threshold
         self._buckets = sorted(buckets or (), key=lambda bucket: bucket[0] * bucket[1])

@@ -25,7 +25,8 @@ from tfseg.models.rcnn.conventions import (
     STYLES,
     Conventions,
 )
-from tfseg.models.rcnn.model import RCNN, Layout, Thresholds
+from tfseg.models.rcnn.layout import Layout, Thresholds
+from tfseg.models.rcnn.model import RCNN
 from tfseg.models.semantic_fpn import PAPER as PANOPTIC
 from tfseg.models.semantic_fpn import semantic_branch
 from tfseg.registry import Preprocessing, register
