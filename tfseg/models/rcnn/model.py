@@ -20,7 +20,6 @@ from tfseg.ops.roi import pool_regions, pyramid_levels
 RATIOS = (0.5, 1.0, 2.0)
 
 
-@keras.saving.register_keras_serializable(package="tfseg")
 class RCNN(keras.Model):
     """A two-stage detector.
 
