@@ -129,7 +129,8 @@ def evaluate(
     """Score the run folder RUN at the images' original resolution.
 
     Writes RUN/evaluation-SPLIT.json and, as a picture, RUN/evaluation-SPLIT.png; of a detector
-    also what it found, as RUN/evaluation-SPLIT-results.json in COCO's format.
+    also what it found, as RUN/evaluation-SPLIT-results.json in COCO's format, and of a panoptic
+    network its maps, RUN/evaluation-SPLIT-panoptic.json with a folder of PNGs.
     """
     experiment, model = _load_run(run, assignments, weights)
     from PIL import Image
@@ -196,7 +197,8 @@ def predict(
     the config's predict section; for example, --set predict.flip=true.
 
     Of a detector: overlays/NAME.png, instances/NAME.png (object ids) and detections.json, in
-    COCO's results format. How is the config's detect section.
+    COCO's results format; of a panoptic network also legend.png, and its maps in COCO's panoptic
+    format, panoptic.json and panoptic/NAME.png. How is the config's detect section.
     """
     from tfseg.data.readers.files import image_files
 

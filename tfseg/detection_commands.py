@@ -19,7 +19,9 @@ from tfseg.detection import (
     panoptic_masks,
 )
 from tfseg.evaluate_detector import InstancePictures, evaluate_detector
+from tfseg.evaluate_panoptic import PanopticScores
 from tfseg.export_detector import export_detector
+from tfseg.metrics.coco import CocoScores
 from tfseg.predict.detection_files import detect_files
 from tfseg.predict.detections import Detections
 
@@ -65,26 +67,30 @@ def evaluate(
     predictor = make_detection_predictor(model, experiment.detect)
     evaluate_detector(predictor, reader, scores, progress=progress, on_prediction=use)
     click.echo(scores.table())
-    found = {
-        **facts,
-        "detect": experiment.detect.model_dump(mode="json"),
-        **_without_nan(scores.result()),
-        "per_class": [_without_nan(row) for row in scores.per_class()],
-    }
+    facts = facts | {"detect": experiment.detect.model_dump(mode="json")}
+    path = run / f"{name}.json"
+    found = json.dumps(facts | _figures(scores, panoptic), indent=2)
+    path.write_text(found + "\n", encoding="utf-8")
     if panoptic is not None:
         click.echo(f"\n{panoptic.table()}")
-        found |= _without_nan(panoptic.result())
-        for what, rows in panoptic.per_class().items():
-            found[f"per_class_{what}"] = [_without_nan(row) for row in rows]
         click.echo(f"panoptic maps in COCO's format: {panoptic.write()}")
-    path = run / f"{name}.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     click.echo(f"scores: {path}")
     scores.write(run / f"{name}-results.json")
     click.echo(f"results in COCO's format: {run / f'{name}-results.json'}")
     if pictures > 0:
         Image.fromarray(sheet.sheet()).save(path.with_suffix(".png"))
         click.echo(f"pictures: {path.with_suffix('.png')}")
+
+
+def _figures(scores: CocoScores, panoptic: PanopticScores | None) -> dict[str, object]:
+    """All scores as JSON holds them."""
+    found = _without_nan(scores.result())
+    found["per_class"] = [_without_nan(row) for row in scores.per_class()]
+    if panoptic is not None:
+        found |= _without_nan(panoptic.result())
+        for what, rows in panoptic.per_class().items():
+            found[f"per_class_{what}"] = [_without_nan(row) for row in rows]
+    return found
 
 
 def _without_nan(values: Mapping[str, object]) -> dict[str, object]:
