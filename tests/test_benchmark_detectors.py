@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import benchmark_detectors
 import numpy as np
@@ -82,6 +86,19 @@ def test_missing_framework_is_named(monkeypatch):
     result = CliRunner().invoke(benchmark_detectors.main, ["--size", "64", "64"])
     assert result.exit_code == 2
     assert "not installed: torch, torchvision, tensorflow" in result.output
+
+
+def test_jax_contender_needs_no_tensorflow():
+    pytest.importorskip("jax")
+    code = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = None\n"
+        "import detector_contenders.jax_contender\n"
+        "assert 'torch' not in sys.modules"
+    )
+    scripts = Path(benchmark_detectors.__file__).parent
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(scripts)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.slow

@@ -20,6 +20,20 @@ def whole_cells(table: Table) -> Any:
     return ops.concatenate([corners[:, :2], ops.minimum(last + 1, size)], axis=1)
 
 
+def check_rule(op: str, reduce: str, sampling_ratio: int) -> None:
+    """Checks how regions are to be read; see `pool_regions`.
+
+    Raises:
+        ValueError: another op or reduce, or the maximum of an adaptive number of samples.
+    """
+    if op not in ("align", "pool", "warp") or reduce not in ("average", "max"):
+        raise ValueError(
+            f"op must be align, pool or warp, and reduce average or max, not {op!r}, {reduce!r}"
+        )
+    if reduce == "max" and not sampling_ratio and op != "pool":
+        raise ValueError("the maximum of samples needs a sampling_ratio above 0")
+
+
 def pool_regions(
     features: Sequence[Any],
     strides: Sequence[int],
@@ -57,14 +71,9 @@ def pool_regions(
         float (B, R, size, size, C).
 
     Raises:
-        ValueError: another op or reduce, or the maximum of an adaptive number of samples.
+        ValueError: as `check_rule`.
     """
-    if op not in ("align", "pool", "warp") or reduce not in ("average", "max"):
-        raise ValueError(
-            f"op must be align, pool or warp, and reduce average or max, not {op!r}, {reduce!r}"
-        )
-    if reduce == "max" and not sampling_ratio and op != "pool":
-        raise ValueError("the maximum of samples needs a sampling_ratio above 0")
+    check_rule(op, reduce, sampling_ratio)
     table = make_table(features, strides, boxes, levels)
     if op == "pool":
         pooled = max_pool_bins(table, size)

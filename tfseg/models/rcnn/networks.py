@@ -29,6 +29,7 @@ from tfseg.models.rcnn.layout import Layout, Thresholds
 from tfseg.models.rcnn.model import RCNN
 from tfseg.models.semantic_fpn import PAPER as PANOPTIC
 from tfseg.models.semantic_fpn import semantic_branch
+from tfseg.ops.roi import check_rule
 from tfseg.registry import Preprocessing, register
 
 FASTER = "Ren et al., Faster R-CNN, NIPS 2015; Lin et al., Feature Pyramid Networks, CVPR 2017"
@@ -140,6 +141,7 @@ def _assemble(
     regions = {key: options[key] for key in ("roi_op", "roi_reduce", "sampling_ratio")}
     if regions["sampling_ratio"] is None:
         regions["sampling_ratio"] = rules.sampling_ratio
+    check_rule(*regions.values())
     layout = _layout(kind, options["anchor_sizes"], regions)
     channels = trunk.output[layout.levels[0]].shape[-1]
     own = num_classes + 1 if rules.background_first else num_classes
