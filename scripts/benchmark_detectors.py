@@ -81,7 +81,7 @@ def measure(job: DetectorJob, chosen: list[Contender], runs: int, parts: bool) -
     type=click.Choice(["tensorflow", "jax"]),
     default="tensorflow",
     show_default=True,
-    help="Keras' backend; TensorFlow is not imported beside JAX.",
+    help="Keras' backend; JAX needs no TensorFlow.",
 )
 @click.option(
     "--freeze/--no-freeze",

@@ -65,6 +65,39 @@ def losses(model: RCNN, loss: RCNNLoss, batch: Tensors) -> Tensors:
     }
 
 
+def _pool(model: RCNN, size: int) -> Callable[..., Any]:
+    return lambda features, boxes: model.pooled(features, boxes, size)
+
+
+def _on_regions(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A head alone: the features of its regions are the first argument."""
+
+    def head(regions: Any, *arguments: Any) -> Any:
+        with mock.patch.object(RCNN, "pooled", return_value=regions):
+            found = method(*arguments)
+        # without what only a C4 network has
+        return found if isinstance(found, dict) else found[:2]
+
+    return head
+
+
+def _inner_nms(
+    function: Callable[..., Any], compiled: Compile, *arguments: Any
+) -> tuple[Callable[..., Any], Any]:
+    """The suppression inside a function: it and its tensors."""
+    static: list[Any] = []
+
+    def reach(*arguments: Any) -> Any:
+        with mock.patch("tfseg.models.rcnn.selection.nms", wraps=nms) as called:
+            function(*arguments)
+        boxes, scores, valid, threshold, count, *groups = called.call_args.args
+        static[:] = threshold, count
+        return boxes, scores, valid, *groups
+
+    tensors = compiled(reach, arguments)()
+    return lambda b, s, v, *groups: nms(b, s, v, *static, *groups), tensors
+
+
 def split(
     model: RCNN, images: Any, sizes: Any, compiled: Compile
 ) -> tuple[dict[str, Callable[[], Any]], int]:
@@ -80,46 +113,27 @@ def split(
         made[name] = compiled(function, arguments)
         return made[name]()
 
-    def suppress(name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """The suppression that happens inside a function."""
-        static: list[Any] = []
-
-        def reach(*arguments: Any) -> Any:
-            with mock.patch("tfseg.models.rcnn.selection.nms", wraps=nms) as called:
-                function(*arguments)
-            boxes, scores, valid, threshold, count, *groups = called.call_args.args
-            static[:] = threshold, count
-            return boxes, scores, valid, *groups
-
-        tensors = compiled(reach, arguments)()
-        run(name, lambda b, s, v, *groups: nms(b, s, v, *static, *groups), *tensors)
-
     def propose(features: Any, logits: Any, deltas: Any) -> Any:
         return model.propose(logits, deltas, model.anchors(features), sizes)
 
-    def judge(features: Any, boxes: Any, regions: Any) -> Any:
-        with mock.patch.object(RCNN, "pooled", return_value=regions):
-            return model.box_outputs(features, boxes)[:2]
+    def select(*judged: Any) -> Tensors:
+        return model.select(*judged, sizes)
 
-    def describe(features: Any, found: Tensors, regions: Any) -> Any:
-        with mock.patch.object(RCNN, "pooled", return_value=regions):
-            return model.describe(features, found, images)
-
-    def select(logits: Any, deltas: Any, boxes: Any, valid: Any) -> Tensors:
-        return model.select(logits, deltas, boxes, valid, sizes)
+    def describe(features: Any, found: Tensors) -> Tensors:
+        return model.describe(features, found, images)
 
     layout = model.layout
     features = run("trunk", model.features, images)
     outputs = run("rpn head", model.rpn_outputs, features)
     proposals = run("proposals", propose, features, *outputs)
-    suppress("proposals: nms", propose, features, *outputs)
-    pool = lambda features, boxes: model.pooled(features, boxes, layout.box_size)  # noqa: E731
-    regions = run("box regions", pool, features, proposals[0])
-    judged = run("box head", judge, features, proposals[0], regions)
+    suppress, tensors = _inner_nms(propose, compiled, features, *outputs)
+    run("proposals: nms", suppress, *tensors)
+    regions = run("box regions", _pool(model, layout.box_size), features, proposals[0])
+    judged = run("box head", _on_regions(model.box_outputs), regions, features, proposals[0])
     found = run("detections", select, *judged, *proposals)
-    suppress("detections: nms", select, *judged, *proposals)
-    pool = lambda features, boxes: model.pooled(features, boxes, layout.mask_size)  # noqa: E731
-    regions = run("mask regions", pool, features, found["boxes"])
-    found |= run("mask head", describe, features, found, regions)
+    suppress, tensors = _inner_nms(select, compiled, *judged, *proposals)
+    run("detections: nms", suppress, *tensors)
+    regions = run("mask regions", _pool(model, layout.mask_size), features, found["boxes"])
+    found |= run("mask head", _on_regions(describe), regions, features, found)
     run("pasting", lambda found: _paste(images, found), found)
     return made, int(ops.sum(ops.cast(proposals[1][0], "int32")))
