@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfseg
-from tfseg import config, registry, runs
+from tfseg import config, models, registry, runs
 from tfseg.data import open_reader
 from tfseg.data.pipeline import training_dataset
 from tfseg.data.sample import Reader
@@ -213,6 +213,7 @@ def with_best_metric(experiment: config.Experiment) -> config.Experiment:
     """The experiment with the score of its task, where it names none to choose weights by."""
     if experiment.train.best_metric is not None:
         return experiment
+    models.register_all()
     metric = BEST_METRIC.get(registry.entry(experiment.model.name).task, "mean_iou")
     train = experiment.train.model_copy(update={"best_metric": metric})
     return experiment.model_copy(update={"train": train})
