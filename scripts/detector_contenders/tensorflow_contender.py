@@ -1,10 +1,7 @@
 """tfseg's Mask R-CNN on TensorFlow."""
 
-import os
 from collections.abc import Callable
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import tensorflow as tf
