@@ -153,13 +153,13 @@ def _highest(squares: _Squares, regions: Any) -> tuple[Any, Any]:
 
     def search(start: Any, best: Any, negated: Any) -> tuple[Any, Any, Any]:
         region, values, places = squares.best(start + ops.arange(_SQUARES, dtype="int32"))
-        region = ops.concatenate([ops.arange(regions, dtype="int32"), region], axis=0)
-        values = ops.concatenate([best, values], axis=0)
-        best = ops.segment_max(values, region, regions)
+        rows = region[:, None]
+        # Scattered, not by segments: XLA must know their number inside the loop.
+        highest = ops.scatter_update(best, rows, values, reduction="max")
         # Of equal values the first, which is the largest of negated places.
-        negated = ops.concatenate([negated, -places], axis=0)
-        negated = ops.where(values == ops.take(best, region, axis=0), negated, _LAST)
-        return start + _SQUARES, best, ops.segment_max(negated, region, regions)
+        kept = ops.where(highest == best, negated, _LAST)
+        found = ops.where(values == ops.take(highest, region, axis=0), -places, _LAST)
+        return start + _SQUARES, highest, ops.scatter_update(kept, rows, found, reduction="max")
 
     shape = (regions, squares.points)
     start = ops.convert_to_tensor(0, "int32")
