@@ -74,3 +74,15 @@ def test_submodules_need_no_import_of_their_own():
     program = "import tfseg; print(tfseg.losses.SparseCrossEntropy.__name__, hasattr(tfseg, 'x'))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["SparseCrossEntropy", "False"], done.stderr
+
+
+def test_seeded_weights_do_not_depend_on_what_was_imported():
+    """Networks' modules draw no numbers when they are imported, which is on the first build."""
+    code = """
+import random, keras, tfseg
+before = random.getstate()
+tfseg.list_models()
+assert random.getstate() == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ RESNETS = {
 }
 
 #: ResNets are initialised for the signal's backward path: fan-out, as in the released code.
-FAN_OUT = filler(keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"))
+FAN_OUT = filler("VarianceScaling", scale=2.0, mode="fan_out", distribution="untruncated_normal")
 
 
 def _stem(x: Any, kind: str, norm: Norm, ceil_mode: bool, prefix: str) -> Any:

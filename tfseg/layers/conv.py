@@ -13,20 +13,24 @@ NORMS = ("batch", "sync_batch", "frozen_batch")
 Norm = Callable[[Any, str], Any]
 
 
-def filler(initializer: Any) -> dict[str, Any]:
+def filler(initializer: str, **settings: float | str) -> dict[str, Any]:
     """An initializer's description, from which each layer makes one of its own.
 
     A Keras initializer draws the same numbers whenever it is called: layers of one shape that
-    share the object start equal, and the seed is fixed when the module is imported.
+    share the object start equal. It draws its seed when it is made: one that a module keeps would
+    make a network's weights depend on whether its module was imported before the seed was set.
+
+    Args:
+        initializer: a class of `keras.initializers`.
+        settings: its arguments.
     """
-    description: dict[str, Any] = keras.initializers.serialize(initializer)
-    return description
+    return {"module": "keras.initializers", "class_name": initializer, "config": settings}
 
 
 #: He initialisation as Caffe's "msra" filler: gaussian of variance 2 / fan-in.
-MSRA = filler(keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal"))
+MSRA = filler("VarianceScaling", scale=2.0, mode="fan_in", distribution="untruncated_normal")
 #: torch's own, of convolutions that nothing else initialises: uniform within fan-in ** -0.5.
-TORCH = filler(keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"))
+TORCH = filler("VarianceScaling", scale=1 / 3, mode="fan_in", distribution="uniform")
 
 
 def batch_norm(

@@ -7,7 +7,7 @@ import keras
 from tfseg.layers.conv import conv2d, filler
 
 #: Caffe2's XavierFill: uniform, by fan-in alone
-XAVIER_FILL = filler(keras.initializers.VarianceScaling(1.0, "fan_in", "uniform"))
+XAVIER_FILL = filler("VarianceScaling", scale=1.0, mode="fan_in", distribution="uniform")
 
 
 def feature_pyramid(features: dict[str, Any], filters: int = 256) -> dict[str, Any]:

@@ -24,7 +24,7 @@ DECODER = {5: (8, 8, 8), 4: (8, 8, 4), 3: (4, 4, 2), 2: (2, 1), 1: (1, 1)}
 SMALLEST = 6 * 32 + 1
 
 #: Caffe's "gaussian" filler of the decoder
-_GAUSSIAN = filler(keras.initializers.RandomNormal(stddev=0.01))
+_GAUSSIAN = filler("RandomNormal", stddev=0.01)
 
 
 def _deconvolution(x: Any, filters: int, kernel: int, padding: str, name: str) -> Any:

@@ -24,7 +24,7 @@ PAPER = "Chen et al., Semantic Image Segmentation with Deep Convolutional Nets, 
 DEEPLAB_BGR = Preprocessing("bgr", (104.008, 116.669, 122.675), (1.0, 1.0, 1.0))
 style_preprocessing = by_style(DEEPLAB_BGR)
 #: the filler of new classifiers
-CLASSIFIER = filler(keras.initializers.RandomNormal(0.0, 0.01))
+CLASSIFIER = filler("RandomNormal", stddev=0.01)
 STRIDE = 8
 #: where the image's first pixel lies in the upsampled scores of the first release
 EVEN_OFFSET = 7

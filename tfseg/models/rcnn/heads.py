@@ -17,7 +17,7 @@ MASK_HEADS = ("fcn", "mlp")
 
 
 def _gauss(deviation: float) -> Any:
-    return filler(keras.initializers.RandomNormal(stddev=deviation))
+    return filler("RandomNormal", stddev=deviation)
 
 
 def _relu(x: Any, name: str) -> Any:
