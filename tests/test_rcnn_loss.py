@@ -295,6 +295,28 @@ def test_a_proposer_proposes_and_does_not_learn():
     assert (model.seen, proposer.seen) == ([True], [False])
 
 
+def test_a_batchs_proposals_take_the_place_of_the_models():
+    """The losses are those of a model that proposes the same."""
+    boxes = np.array([[[0, 0, 8, 7.5], [1, 1, 9, 8], [8, 8, 16, 16], [0, 0, 0, 0]]] * 2, np.float32)
+    valid = np.array([[True, True, True, False], [True, False, False, False]])
+    given = a_batch() | {"proposals": boxes, "proposed": valid}
+    wanted, model = StandIn(masks=3), StandIn(masks=3)
+    wanted.propose = lambda *_, **__: (tf.constant(boxes), tf.constant(valid))
+    model.propose = None
+    expected = _loss().parts(wanted, a_batch())
+    parts = _loss().parts(model, given)
+    assert parts.keys() == expected.keys()
+    for name, part in parts.items():
+        np.testing.assert_allclose(part, expected[name], rtol=1e-6)
+    # two proposals of the object, and itself
+    assert float(parts["mask"][1]) == 3 * MASK * MASK
+    np.testing.assert_array_equal(model.mask_boxes, wanted.mask_boxes)
+
+    model.rpn_outputs = None  # needed for nothing
+    parts = _loss(learn=("heads",)).parts(model, given)
+    assert set(parts) == {"class", "box", "mask"}
+
+
 @pytest.mark.parametrize(
     "options", [{"mask_loss": "dice"}, {"learn": ()}, {"learn": ("rpn", "masks")}]
 )

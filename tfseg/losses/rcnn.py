@@ -159,7 +159,8 @@ class RCNNLoss:
             model: a detector, `tfseg.models.rcnn.RCNN`; its ``sampler_seed`` draws the samples.
             batch: "image" (B, H, W, C), "size" (B, 2), "boxes" (B, G, 4), "labels", "valid" and
                 "crowd" (B, G); "edges" (B, G, E, 4) for a mask head, "keypoints" (B, G, K, 3)
-                for a keypoint head, "mask" (B, H, W) for a semantic head.
+                for a keypoint head, "mask" (B, H, W) for a semantic head. Where it has
+                "proposals" (B, P, 4) and "proposed" bool (B, P), the heads learn from those.
             training: of the model's layers. Samples are drawn, and as many regions proposed, as
                 in training anyway.
 
@@ -179,19 +180,30 @@ class RCNNLoss:
         anchors = model.anchors(features)
         parts: Parts = {}
         outputs: Any = None
-        if "rpn" in self.learn or self.proposer is None:
+        if "rpn" in self.learn or (self.proposer is None and "proposals" not in batch):
             outputs = model.rpn_outputs(features)
         if "rpn" in self.learn:
             parts |= self._rpn(model, outputs, anchors, truth, sizes)
         if "heads" in self.learn:
-            if self.proposer is not None:
-                seen = self.proposer.features(images, training=False)
-                anchors, outputs = self.proposer.anchors(seen), self.proposer.rpn_outputs(seen)
-            # Proposals are taken as given: Faster R-CNN's approximate joint training.
-            fixed = ([ops.stop_gradient(level) for level in levels] for levels in outputs)
-            proposals = (self.proposer or model).propose(*fixed, anchors, sizes, training=True)
+            proposals = self._proposals(model, outputs, anchors, batch)
             parts |= self._heads(model, features, proposals, truth, batch, training)
         return parts
+
+    def _proposals(
+        self, model: Any, outputs: Any, anchors: Any, batch: Mapping[str, Any]
+    ) -> tuple[Any, Any]:
+        """The boxes (B, P, 4) that the heads learn from, and which of them there are."""
+        if "proposals" in batch:
+            return batch["proposals"], batch["proposed"]
+        if self.proposer is not None:
+            seen = self.proposer.features(batch["image"], training=False)
+            anchors, outputs = self.proposer.anchors(seen), self.proposer.rpn_outputs(seen)
+        # Proposals are taken as given: Faster R-CNN's approximate joint training.
+        fixed = ([ops.stop_gradient(level) for level in levels] for levels in outputs)
+        found: tuple[Any, Any] = (self.proposer or model).propose(
+            *fixed, anchors, batch["size"], training=True
+        )
+        return found
 
     def _check(self, model: Any, batch: Mapping[str, Any]) -> None:
         wanted = ["image", "size", *GroundTruth._fields]
