@@ -55,6 +55,12 @@ _GROUPS: tuple[tuple[Inputs, tuple[str, ...]], ...] = (
             "resnext101_64x4d",
             "resnext152_32x8d",
             "mobilenet_v2",
+            "shufflenet_v2_x0_5",
+            "shufflenet_v2_x1_0",
+            "shufflenet_v2_x1_5",
+            "shufflenet_v2_x2_0",
+            "shufflenet_v2_large",
+            "shufflenet_v2_exlarge",
         ),
     ),
     (

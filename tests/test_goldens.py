@@ -13,6 +13,7 @@ FAST = (
     "torchvision__keypointrcnn_resnet50_fpn",
     "torchvision__mobilenet_v2",
     "torchvision__resnet50",
+    "torchvision__shufflenet_v2_x1_0",
     "unet__release",
 )
 SLOW = (
@@ -45,6 +46,7 @@ SLOW = (
     "torchvision__resnext101_32x8d",
     "torchvision__resnext101_64x4d",
     "torchvision__resnext50_32x4d",
+    "torchvision__shufflenet_v2_x2_0",
     "torchvision__vgg16",
     "torchvision__vgg16_bn",
 )

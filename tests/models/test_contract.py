@@ -48,13 +48,19 @@ PARAMETERS = {
     "semantic_fpn_resnet50": 28_430_070,
     "semantic_fpn_resnext101_32x8d": 91_514_614,
     "semantic_fpn_resnext152_32x8d": 125_003_510,
+    "shufflenet_v2_exlarge": 255_374_504,
+    "shufflenet_v2_large": 125_120_936,
+    "shufflenet_v2_x0_5": 1_366_792,
+    "shufflenet_v2_x1_0": 2_278_604,
+    "shufflenet_v2_x1_5": 3_503_624,
+    "shufflenet_v2_x2_0": 7_393_996,
     "unet": 31_030_658,
     "unet_release": 31_100_354,
     "vgg16": 138_357_544,
     "vgg16_bn": 138_365_992,
 }
 #: cheap enough for the fast suite; the others run with the slow ones
-SMALL = ("mobilenet_v2", "psp_mobilenet_v2", "unet")
+SMALL = ("mobilenet_v2", "psp_mobilenet_v2", "shufflenet_v2_x0_5", "unet")
 EACH = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in PARAMETERS]
 #: networks without a size rule of their own take any size
 VALID_SIZES = {

@@ -8,6 +8,20 @@ from tfseg.backbones.alexnet import alexnet, caffenet
 from tfseg.backbones.googlenet import googlenet
 from tfseg.backbones.mobilenet_v2 import mobilenet_v2
 from tfseg.backbones.resnet import RESNETS, resnet
+from tfseg.backbones.shufflenet_v2 import SHUFFLENETS, shufflenet_v2
+from tfseg.backbones.shufflenet_v2_large import DEEP_SHUFFLENETS, shufflenet_v2_deep
 from tfseg.backbones.vgg import vgg16
 
-__all__ = ["RESNETS", "alexnet", "caffenet", "googlenet", "mobilenet_v2", "resnet", "vgg16"]
+__all__ = [
+    "DEEP_SHUFFLENETS",
+    "RESNETS",
+    "SHUFFLENETS",
+    "alexnet",
+    "caffenet",
+    "googlenet",
+    "mobilenet_v2",
+    "resnet",
+    "shufflenet_v2",
+    "shufflenet_v2_deep",
+    "vgg16",
+]

@@ -5,8 +5,22 @@ from typing import Any
 
 import keras
 
-from tfseg.backbones import RESNETS, alexnet, googlenet, mobilenet_v2, resnet, vgg16
+from tfseg.backbones import (
+    DEEP_SHUFFLENETS,
+    RESNETS,
+    SHUFFLENETS,
+    alexnet,
+    googlenet,
+    mobilenet_v2,
+    resnet,
+    shufflenet_v2,
+    shufflenet_v2_deep,
+    vgg16,
+)
 from tfseg.backbones.mobilenet_v2 import style_norm
+from tfseg.backbones.shufflenet_v2 import MEGVII_FIRST
+from tfseg.backbones.shufflenet_v2 import style_norm as shufflenet_norm
+from tfseg.backbones.shufflenet_v2_large import deep_norm
 from tfseg.layers.conv import batch_norm, conv2d
 from tfseg.layers.resize import AdaptiveAveragePool2D
 from tfseg.registry import Preprocessing, register
@@ -15,6 +29,8 @@ from tfseg.registry import Preprocessing, register
 IMAGENET_RGB = Preprocessing("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 #: Caffe's ImageNet mean
 CAFFE_BGR_MEAN = Preprocessing("bgr", (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0))
+#: Megvii's ShuffleNets take images as they are (issue 34 of ShuffleNet-Series), in OpenCV's order
+RAW_BGR = Preprocessing("bgr", (0.0,) * 3, (1.0,) * 3)
 #: keras.applications' "tf" mode: [-1, 1]
 MINUS_ONE_TO_ONE = Preprocessing("rgb", (127.5,) * 3, (127.5,) * 3)
 
@@ -24,6 +40,7 @@ _PAPERS = {
     "vgg": "Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015",
     "alexnet": "Krizhevsky, One weird trick for parallelizing networks, arXiv 1404.5997",
     "googlenet": "Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
+    "shufflenet": "Ma et al., ShuffleNet V2: Practical Guidelines, ECCV 2018",
     "mobilenet": "Sandler et al., MobileNetV2, CVPR 2018",
 }
 
@@ -51,6 +68,11 @@ def by_style(caffe: Preprocessing) -> Callable[[dict[str, Any]], Preprocessing]:
 def mobilenet_preprocessing(options: dict[str, Any]) -> Preprocessing:
     """The preprocessing of a MobileNetV2 style's published weights."""
     return MINUS_ONE_TO_ONE if options["style"] == "keras" else IMAGENET_RGB
+
+
+def shufflenet_preprocessing(options: dict[str, Any]) -> Preprocessing:
+    """The preprocessing of a ShuffleNetV2 style's published weights."""
+    return RAW_BGR if options["style"] == "megvii" else IMAGENET_RGB
 
 
 def _register_resnet(layout: str) -> None:
@@ -130,6 +152,88 @@ def _mobilenet_v2(
     x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
     x = keras.layers.Dropout(dropout, name="classifier.0")(x)
     return keras.Model(image, keras.layers.Dense(num_classes, name="classifier.1")(x))
+
+
+def _register_shufflenet(layout: str) -> None:
+    @register(
+        layout,
+        task="classification",
+        paper=_PAPERS["shufflenet"],
+        num_classes=1000,
+        preprocessing=shufflenet_preprocessing,
+    )
+    def build(
+        num_classes: int,
+        style: str = "torchvision",
+        output_stride: int = 32,
+        global_context: bool = False,
+        norm: str = "batch",
+    ) -> keras.Model:
+        image = keras.Input((None, None, 3), name="image")
+        x = shufflenet_v2(
+            image,
+            layout,
+            style=style,
+            output_stride=output_stride,
+            global_context=global_context,
+            norm=shufflenet_norm(style, norm),
+        )["last"]
+        x = keras.layers.GlobalAveragePooling2D(name="avgpool")(x)
+        if style == "torchvision":
+            return keras.Model(image, keras.layers.Dense(num_classes, name="fc")(x))
+        if layout == "shufflenet_v2_x2_0":
+            x = keras.layers.Dropout(0.2, name="dropout")(x)
+        # Megvii's classifier has no bias.
+        x = keras.layers.Dense(
+            num_classes, use_bias=False, kernel_initializer=MEGVII_FIRST, name="fc"
+        )(x)
+        return keras.Model(image, x)
+
+
+for _layout in SHUFFLENETS:
+    _register_shufflenet(_layout)
+
+#: of each deep ShuffleNetV2. Large's evaluation subtracts a mean image of 224 x 224, lighter above
+#: than below: Caffe's means over such an image stand in for it here.
+_DEEP_PREPROCESSING = {
+    "shufflenet_v2_large": CAFFE_BGR_MEAN,
+    "shufflenet_v2_exlarge": RAW_BGR,
+}
+
+
+def _register_deep_shufflenet(layout: str) -> None:
+    @register(
+        layout,
+        task="classification",
+        paper=_PAPERS["shufflenet"],
+        num_classes=1000,
+        preprocessing=_DEEP_PREPROCESSING[layout],
+    )
+    def build(
+        num_classes: int,
+        output_stride: int = 32,
+        global_context: bool = False,
+        dropout: float = 0.2,
+        norm: str = "batch",
+    ) -> keras.Model:
+        image = keras.Input((None, None, 3), name="image")
+        features = shufflenet_v2_deep(
+            image,
+            layout,
+            output_stride=output_stride,
+            global_context=global_context,
+            norm=deep_norm(layout, norm),
+        )
+        last = "last" if "last" in features else "c5"
+        x = keras.layers.GlobalAveragePooling2D(name="avgpool")(features[last])
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+        name = "fc" if last == "last" else "fc.fc"
+        x = keras.layers.Dense(num_classes, kernel_initializer=MEGVII_FIRST, name=name)(x)
+        return keras.Model(image, x)
+
+
+for _layout in DEEP_SHUFFLENETS:
+    _register_deep_shufflenet(_layout)
 
 
 @register(

@@ -15,6 +15,8 @@ _DETECTRON2 = (
     *("backbone.bottom_up.", "backbone.res", "backbone.stem.", "proposal_generator."),
     *("stem.conv1.", "res2.0."),  # its ImageNet trunks
 )
+#: Megvii's ShuffleNets, as torch.nn.DataParallel names them and without
+_MEGVII = ("module.first_conv.", "first_conv.")
 #: Caffe2's first convolution, in files of the first Detectron
 _DETECTRON = "conv1_w"
 
@@ -26,11 +28,13 @@ def guess_origin(names: Iterable[str]) -> str | None:
         names: of the checkpoint's arrays.
 
     Returns:
-        "caffe", "torchvision", "detectron2", "detectron" (the first), "keras" or None.
+        "caffe", "torchvision", "detectron2", "detectron" (the first), "megvii", "keras" or None.
     """
     names = list(names)
     if any(name.startswith(_DETECTRON2) for name in names):
         return "detectron2"
+    if any(name.startswith(_MEGVII) for name in names):
+        return "megvii"
     if _DETECTRON in names:
         return "detectron"
     leaves = {name.rpartition("/")[2] for name in names if "/" in name}
@@ -80,7 +84,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], str | None]:
 
     Returns:
         {name: array} in the reference's own names and layout, and the origin that the names look
-        like: "caffe", "torchvision", "detectron2", "keras", "tfseg", or None.
+        like, as `guess_origin` has them, or "tfseg".
 
     Raises:
         WeightsError: if the file is missing, of no known format, cut off or inconsistent.

@@ -52,6 +52,7 @@ _DETECTRON: _Suffixes = {
 _SUFFIXES = {
     "torchvision": _TORCH,
     "detectron2": _TORCH,
+    "megvii": _TORCH,
     "caffe": _CAFFE,
     "detectron": _DETECTRON,
 }
@@ -312,8 +313,8 @@ def load_weights(
         model: built by `tfseg.build`.
         source: a file (see `tfseg.weights.read_weights`), or {name: array} in the reference's
             own names and layout.
-        origin: "caffe", "torchvision", "detectron2", "detectron" (the first), "keras" or
-            "tfseg"; None: what the names look like.
+        origin: "caffe", "torchvision", "detectron2", "detectron" (the first), "megvii", "keras"
+            or "tfseg"; None: what the names look like.
         skip_heads: layers whose shape depends on the number of classes, or that deployed files
             lack, stay at their initialisation where the checkpoint's differ; a warning names
             them.

@@ -50,6 +50,7 @@ _CAFFE = "https://github.com/BVLC/caffe/tree/master/models/"
 _TORCHVISION = "https://pytorch.org/vision/stable/models.html"
 _DETECTRON2 = "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md"
 _DETECTRON = "https://github.com/facebookresearch/Detectron/blob/main/MODEL_ZOO.md"
+_MEGVII = "https://github.com/megvii-model/ShuffleNet-Series"
 _NOT_STATED = "none stated beside the file"
 
 
@@ -68,6 +69,13 @@ def _trunk(file: str, page: str, models: str) -> Release:
 def _imagenet(file: str, model: str, top1: str) -> Release:
     score = f"top-1 {top1} % (torchvision's documentation)"
     return Release(file, _TORCHVISION, model, 1000, "ImageNet, 1000 classes", score)
+
+
+def _megvii(width: str, error: str) -> Release:
+    model = f"shufflenet_v2_x{width.replace('.', '_')}"
+    file, score = f"ShuffleNetV2.{width}x.pth.tar", f"top-1 error {error} % (README)"
+    options = {"style": "megvii"}
+    return Release(file, _MEGVII, model, 1000, "ImageNet, 1000 classes", score, options)
 
 
 def _coco_voc(file: str, model: str, miou: str) -> Release:
@@ -315,6 +323,14 @@ RELEASES: tuple[Release, ...] = (
     _imagenet("vgg16_bn-6c64b313.pth", "vgg16_bn", "73.360"),
     _imagenet("mobilenet_v2-b0353104.pth", "mobilenet_v2", "71.878"),
     _imagenet("mobilenet_v2-7ebf99e0.pth", "mobilenet_v2", "72.154"),
+    _imagenet("shufflenetv2_x0.5-f707e7126e.pth", "shufflenet_v2_x0_5", "60.552"),
+    _imagenet("shufflenetv2_x1-5666bf0f80.pth", "shufflenet_v2_x1_0", "69.362"),
+    _imagenet("shufflenetv2_x1_5-3c479a10.pth", "shufflenet_v2_x1_5", "72.996"),
+    _imagenet("shufflenetv2_x2_0-8be3c8ee.pth", "shufflenet_v2_x2_0", "76.230"),
+    _megvii("0.5", "38.9"),
+    _megvii("1.0", "30.6"),
+    _megvii("1.5", "27.4"),
+    _megvii("2.0", "25.0"),
     _imagenet("alexnet-owt-7be5be79.pth", "alexnet", "56.522"),
     _imagenet("googlenet-1378be20.pth", "googlenet", "69.778"),
     Release(

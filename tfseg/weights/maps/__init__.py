@@ -20,6 +20,7 @@ from tfseg.weights.maps import (
     pspnet,
     rcnn,
     semantic_fpn,
+    shufflenet_v2,
     torchvision_seg,
     trunks,
     unet,
@@ -47,6 +48,7 @@ _ARCHITECTURES: tuple[Architecture, ...] = tuple(
         pspnet,
         rcnn,
         semantic_fpn,
+        shufflenet_v2,
         torchvision_seg,
         unet,
     )
