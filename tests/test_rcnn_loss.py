@@ -28,8 +28,8 @@ class StandIn:
             background_first=first,
             rpn_beta=1 / 9 if first else 0.0,
             box_beta=1 / 9 if first else 0.0,
-            box_weights=(10.0, 10.0, 5.0, 5.0),
         )
+        self.box_weights = ((10.0, 10.0, 5.0, 5.0),)
         self.sampler_seed = keras.random.SeedGenerator(0)
         self.mask_head = masks
         self.keypoint_head = True if keypoints else None

@@ -215,7 +215,7 @@ def make_panoptic_scores(
         folder: where the combined maps go; None: nowhere.
     """
     masks = panoptic_masks(reader)
-    if model.semantic_head is None or masks is None:
+    if not model.panoptic or masks is None:
         return None
     things = dict(zip(reader.category_ids, reader.classes, strict=True))
     combiner = make_combiner(experiment.detect.combine, things, masks.stuff)

@@ -108,7 +108,7 @@ def predict(
 ) -> None:
     """Finds the objects of image files; see `detect_files`."""
     known, combiner = runs.labels(run), None
-    if model.semantic_head is not None and known.category_ids is not None:
+    if model.panoptic and known.category_ids is not None:
         things = dict(zip(known.category_ids, known.names, strict=True))
         combiner = make_combiner(experiment.detect.combine, things, known.stuff)
     # Of files only what is sure, as of pictures.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from tfseg.ops.boxes import ioa, iou
+from tfseg.ops.boxes import area, ioa, iou
 from tfseg.ops.matching import match
 from tfseg.ops.nms import rows
 from tfseg.ops.sampling import balanced_sample
@@ -184,6 +184,33 @@ def roi_targets(
     objects = ops.where(positive, rows(objects, index), 0)
     return RoITargets(
         boxes=ops.where(valid[..., None], rows(candidates, index), 0.0),
+        positive=positive,
+        valid=valid,
+        labels=ops.where(positive, rows(truth.labels, objects), 0),
+        objects=objects,
+        targets=rows(truth.boxes, objects),
+    )
+
+
+def matched_targets(boxes: Any, valid: Any, truth: GroundTruth, threshold: float) -> RoITargets:
+    """What all of some regions are taught: a cascade's later stages sample nothing.
+
+    Args:
+        boxes: float32 (B, R, 4).
+        valid: bool (B, R).
+        truth: the objects.
+        threshold: of positives.
+
+    Returns:
+        The regions and their targets; the positives may stand anywhere. A region without area
+        is not valid.
+    """
+    valid = ops.logical_and(valid, area(boxes) > 0)
+    objects, labels = match(iou(truth.boxes, boxes), truth.objects, (threshold, threshold))
+    positive = ops.logical_and(valid, labels == 1)
+    objects = ops.where(positive, objects, 0)
+    return RoITargets(
+        boxes=boxes,
         positive=positive,
         valid=valid,
         labels=ops.where(positive, rows(truth.labels, objects), 0),

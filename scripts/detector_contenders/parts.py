@@ -117,7 +117,8 @@ def split(
         return model.propose(logits, deltas, model.anchors(features), sizes)
 
     def select(*judged: Any) -> Tensors:
-        return model.select(*judged, sizes)
+        logits, *rest = judged
+        return model.detections(model.ranked(ops.softmax(logits), *rest, sizes))
 
     def describe(features: Any, found: Tensors) -> Tensors:
         return model.describe(features, found, images)

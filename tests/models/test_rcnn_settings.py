@@ -3,24 +3,27 @@
 import pytest
 
 import tfseg
+from tfseg.models.rcnn.assembly import _thresholds
 from tfseg.models.rcnn.conventions import CONVENTIONS
-from tfseg.models.rcnn.networks import _training_proposals
 
 
 @pytest.mark.parametrize(
-    ("style", "single", "keypoints", "proposals"),
+    ("style", "kind", "family", "proposals"),
     [
-        ("detectron2", False, None, 1000),
-        ("detectron2", False, 17, 1500),
-        ("detectron2", True, None, 2000),
-        ("torchvision", False, None, 2000),
-        ("torchvision", False, 17, 2000),
-        ("detectron", False, None, 1000),  # 2000 of a GPU's two images
-        ("detectron", True, None, 2000),
+        ("detectron2", "fpn", "mask_rcnn", 1000),
+        ("detectron2", "fpn", "keypoint_rcnn", 1500),
+        ("detectron2", "fpn", "cascade_mask_rcnn", 2000),  # configs/Misc/cascade_mask_rcnn_*
+        ("detectron2", "c4", "mask_rcnn", 2000),
+        ("torchvision", "fpn", "mask_rcnn", 2000),
+        ("torchvision", "fpn", "keypoint_rcnn", 2000),
+        ("detectron", "fpn", "mask_rcnn", 1000),  # 2000 of a GPU's two images
+        ("detectron", "c4", "mask_rcnn", 2000),
     ],
 )
-def test_proposals_of_an_image_in_training(style, single, keypoints, proposals):
-    assert _training_proposals(single, keypoints, CONVENTIONS[style]) == proposals
+def test_proposals_of_an_image_in_training(style, kind, family, proposals):
+    given = {"score_threshold": 0.05, "nms_threshold": 0.5, "max_detections": 100}
+    found = _thresholds(kind, family, CONVENTIONS[style], given)
+    assert found.post_nms == (proposals, 1000)
 
 
 def test_keypoints_have_a_loss_of_boxes_of_their_own():

@@ -23,7 +23,9 @@ class RCNNTraining(Section):
     roi_samples: int = Field(512, gt=0)
     roi_positive_fraction: float = Field(0.25, gt=0, le=1)
     roi_threshold: float = Field(0.5, gt=0, lt=1)
+    cascade_thresholds: tuple[float, ...] = (0.6, 0.7)
     crowd_threshold: float = Field(0.7, gt=0, le=1)
+    mask_edge_weight: float = Field(0.0, ge=0)
     normalise_by_visible: bool = True
     keypoint_minimum: int = Field(0, ge=0)
     semantic_weight: float = Field(0.5, ge=0)

@@ -5,12 +5,19 @@ from typing import Any, Literal
 
 from keras import ops
 
+from tfseg.losses.mask import count, mask_parts, own_channels, sum_where
 from tfseg.losses.semantic import Parts, softmax_cross_entropy
 from tfseg.ops.boxes import encode
 from tfseg.ops.keypoints import encode_keypoints
-from tfseg.ops.masks import rasterise
 from tfseg.ops.nms import rows
-from tfseg.targets import GroundTruth, RoITargets, RPNTargets, roi_targets, rpn_targets
+from tfseg.targets import (
+    GroundTruth,
+    RoITargets,
+    RPNTargets,
+    matched_targets,
+    roi_targets,
+    rpn_targets,
+)
 
 LEARN = ("rpn", "heads")
 
@@ -32,51 +39,32 @@ def _joined(levels: Sequence[Any], last: int) -> Any:
     return ops.concatenate(flat, axis=1)
 
 
-def _sum(values: Any, where: Any) -> Any:
-    """The float32 sum of what is chosen; what is not may be anything."""
-    return ops.sum(ops.where(where, values, 0.0))
-
-
-def _count(where: Any) -> Any:
-    return ops.sum(ops.cast(where, "float32"))
-
-
 def _offsets(targets: RPNTargets | RoITargets, weights: tuple[float, float, float, float]) -> Any:
     """What the objects' boxes are coded as; 0 of background, whose boxes may be empty."""
     offsets = encode(targets.targets, targets.boxes, weights)
     return ops.where(targets.positive[..., None], offsets, 0.0)
 
 
-def _channels(labels: Any, channels: int, classes: int, background_first: bool) -> Any:
-    """Which of a predictor's channels are of the labels: it may know the background, or no class.
-
-    Raises:
-        ValueError: for another number of channels.
-    """
-    if channels not in (1, classes, classes + 1):
-        raise ValueError(
-            f"a head of {channels} channels does not fit {classes} classes: it has one a class, "
-            "one more for the background, or one for all"
-        )
-    if channels == 1:
-        return ops.zeros_like(labels)
-    return labels + int(background_first and channels == classes + 1)
-
-
-def _box_parts(conventions: Any, logits: Any, deltas: Any, targets: RoITargets) -> Parts:
+def _box_parts(
+    conventions: Any,
+    weights: tuple[float, float, float, float],
+    logits: Any,
+    deltas: Any,
+    targets: RoITargets,
+) -> Parts:
     """Of class logits (B, R, K + 1), and offsets (B, P, C, 4) of the first P regions."""
     number, first = logits.shape[-1] - 1, conventions.background_first
-    labels = _channels(targets.labels, number + 1, number, first)
+    labels = own_channels(targets.labels, number + 1, number, first)
     labels = ops.where(targets.positive, labels, 0 if first else number)
     classes = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    class_loss, normaliser = _sum(classes, targets.valid), _count(targets.valid)
+    class_loss, normaliser = sum_where(classes, targets.valid), count(targets.valid)
     targets = targets.first(deltas.shape[1])
-    channel = _channels(targets.labels, deltas.shape[2], number, first)[..., None, None]
+    channel = own_channels(targets.labels, deltas.shape[2], number, first)[..., None, None]
     deltas = ops.take_along_axis(deltas, channel, axis=2)[:, :, 0]
-    boxes = smooth_l1(deltas - _offsets(targets, conventions.box_weights), conventions.box_beta)
+    boxes = smooth_l1(deltas - _offsets(targets, weights), conventions.box_beta)
     return {
         "class": (class_loss, normaliser, 1.0),
-        "box": (_sum(boxes, targets.positive[..., None]), normaliser, 1.0),
+        "box": (sum_where(boxes, targets.positive[..., None]), normaliser, 1.0),
     }
 
 
@@ -95,10 +83,12 @@ class RCNNLoss:
         roi_positive_fraction: the share of them that objects may have. Mask and keypoint heads
             see these alone.
         roi_threshold: overlap from which a region is an object.
+        cascade_thresholds: the same of a cascade's stages after the first (Cascade R-CNN, 4.1).
         crowd_threshold: a box of which a larger share lies in a crowd region is not used.
         mask_loss: "sigmoid": each class' mask by itself, only the object's class learns;
             "softmax": the classes and the background compete for each cell (Mask R-CNN, table
             2b), for which the mask head has one channel more than there are classes.
+        mask_edge_weight: of the loss of masks' edges; see `tfseg.losses.mask.edge_loss`.
         normalise_by_visible: the keypoint loss is the mean over the keypoints that are visible
             in their regions; otherwise over as many as all regions with objects could have.
         keypoint_minimum: a (micro-)batch with fewer visible keypoints teaches the keypoint head
@@ -126,8 +116,10 @@ class RCNNLoss:
         roi_samples: int = 512,
         roi_positive_fraction: float = 0.25,
         roi_threshold: float = 0.5,
+        cascade_thresholds: Sequence[float] = (0.6, 0.7),
         crowd_threshold: float = 0.7,
         mask_loss: Literal["sigmoid", "softmax"] = "sigmoid",
+        mask_edge_weight: float = 0.0,
         normalise_by_visible: bool = True,
         keypoint_minimum: int = 0,
         semantic_weight: float = 0.5,
@@ -144,7 +136,9 @@ class RCNNLoss:
         self.rpn_thresholds, self.straddle = rpn_thresholds, straddle
         self.roi_samples, self.roi_positive_fraction = roi_samples, roi_positive_fraction
         self.roi_threshold, self.crowd_threshold = roi_threshold, crowd_threshold
-        self.mask_loss, self.normalise_by_visible = mask_loss, normalise_by_visible
+        self.cascade_thresholds = tuple(cascade_thresholds)
+        self.mask_loss, self.mask_edge_weight = mask_loss, mask_edge_weight
+        self.normalise_by_visible = normalise_by_visible
         self.keypoint_minimum, self.semantic_weight = keypoint_minimum, semantic_weight
         self.ignore_label, self.only_positives = ignore_label, only_positives
         self.learn, self.proposer = tuple(learn), proposer
@@ -166,8 +160,9 @@ class RCNNLoss:
 
         Returns:
             name -> (sum, normaliser, weight): "rpn_class" and "rpn_box", normalised by all
-            anchors that could be sampled; "class" and "box", by the regions sampled; "mask", by
-            the cells of regions with objects; "keypoint"; "semantic", by the labelled pixels.
+            anchors that could be sampled; "class" and "box", by the regions sampled, and
+            "class_1" and so on of a cascade's later stages; "mask" and "mask_edge", by the cells
+            of regions with objects; "keypoint"; "semantic", by the labelled pixels.
 
         Raises:
             ValueError: where the batch lacks something, or the heads have other channels than
@@ -206,6 +201,12 @@ class RCNNLoss:
         return found
 
     def _check(self, model: Any, batch: Mapping[str, Any]) -> None:
+        later = len(model.box_weights) - 1
+        if later and len(self.cascade_thresholds) != later:
+            raise ValueError(
+                f"a cascade of {later + 1} stages needs {later} cascade_thresholds, not "
+                f"{self.cascade_thresholds}"
+            )
         wanted = ["image", "size", *GroundTruth._fields]
         if "heads" in self.learn:
             heads = {
@@ -242,8 +243,8 @@ class RCNNLoss:
         boxes = smooth_l1(errors, model.conventions.rpn_beta)
         normaliser = ops.cast(ops.shape(logits)[0] * self.rpn_samples, "float32")
         return {
-            "rpn_class": (_sum(classes, targets.valid), normaliser, 1.0),
-            "rpn_box": (_sum(boxes, targets.positive[..., None]), normaliser, 1.0),
+            "rpn_class": (sum_where(classes, targets.valid), normaliser, 1.0),
+            "rpn_box": (sum_where(boxes, targets.positive[..., None]), normaliser, 1.0),
         }
 
     def _heads(
@@ -267,7 +268,13 @@ class RCNNLoss:
         # The positives come first, and all but the classification see them alone.
         most = int(self.roi_samples * self.roi_positive_fraction)
         logits, deltas, shared = model.box_outputs(features, targets.boxes, training=training)
-        parts = _box_parts(model.conventions, logits, deltas[:, :most], targets)
+        weights = model.box_weights[0]
+        parts = _box_parts(model.conventions, weights, logits, deltas[:, :most], targets)
+        if len(model.box_weights) > 1:
+            moved = model.moved(deltas, targets.boxes, batch["size"], 0)
+            parts |= self._later_stages(
+                model, features, moved, targets.valid, truth, batch["size"], training
+            )
         if self.only_positives:
             most = ops.max(ops.sum(ops.cast(targets.positive, "int32"), axis=1))
             # One at least: layers need not know what to do with none.
@@ -276,8 +283,15 @@ class RCNNLoss:
         if model.mask_head is not None:
             shared = None if shared is None else shared[:, :most]
             masks = model.mask_outputs(features, targets.boxes, shared, training=training)
-            first, classes = model.conventions.background_first, logits.shape[-1] - 1
-            parts["mask"] = self._mask(masks, targets, batch["edges"], classes, first)
+            parts |= mask_parts(
+                masks,
+                targets,
+                batch["edges"],
+                classes=logits.shape[-1] - 1,
+                background_first=model.conventions.background_first,
+                softmax=self.mask_loss == "softmax",
+                edge_weight=self.mask_edge_weight,
+            )
         if model.keypoint_head is not None:
             heatmaps = model.keypoint_outputs(features, targets.boxes, training=training)
             parts["keypoint"] = self._keypoint(heatmaps, targets, batch["keypoints"])
@@ -292,28 +306,25 @@ class RCNNLoss:
             )
         return parts
 
-    def _mask(
-        self, logits: Any, targets: RoITargets, edges: Any, classes: int, background_first: bool
-    ) -> tuple[Any, Any, float]:
-        """Of logits (B, P, M, M, C) and outlines (B, G, E, 4)."""
-        size, channels = logits.shape[-2:]
-        inside = rasterise(rows(edges, targets.objects), targets.boxes, size)
-        channel = _channels(targets.labels, channels, classes, background_first)
-        if self.mask_loss == "softmax":
-            if channels != classes + 1:
-                raise ValueError(
-                    f"the softmax mask loss needs a background beside {classes} classes, but the "
-                    f"mask head has {channels} channels"
-                )
-            background = 0 if background_first else classes
-            wanted = ops.where(inside, channel[..., None, None], background)
-            losses = ops.sparse_categorical_crossentropy(wanted, logits, from_logits=True)
-        else:
-            chosen = ops.take_along_axis(logits, channel[..., None, None, None], axis=-1)
-            wanted = ops.cast(inside, "float32")
-            losses = ops.binary_crossentropy(wanted, chosen[..., 0], from_logits=True)
-        normaliser = _count(targets.positive) * size * size
-        return _sum(losses, targets.positive[..., None, None]), normaliser, 1.0
+    def _later_stages(
+        self,
+        model: Any,
+        features: Any,
+        boxes: Any,
+        valid: Any,
+        truth: GroundTruth,
+        sizes: Any,
+        training: bool,
+    ) -> Parts:
+        """Of a cascade's stages after the first: "class_1", "box_1" and so on."""
+        parts: Parts = {}
+        for stage, threshold in enumerate(self.cascade_thresholds, 1):
+            targets = matched_targets(boxes, valid, truth, threshold)
+            logits, deltas, _ = model.box_outputs(features, boxes, training=training, stage=stage)
+            own = _box_parts(model.conventions, model.box_weights[stage], logits, deltas, targets)
+            parts |= {f"{name}_{stage}": part for name, part in own.items()}
+            boxes, valid = model.moved(deltas, boxes, sizes, stage), targets.valid
+        return parts
 
     def _keypoint(
         self, heatmaps: Any, targets: RoITargets, keypoints: Any
@@ -326,10 +337,10 @@ class RCNNLoss:
         logits = ops.reshape(heatmaps, (*shape[:2], size * size, number))
         logits = ops.swapaxes(logits, -1, -2)
         losses = ops.sparse_categorical_crossentropy(index, logits, from_logits=True)
-        count = _count(visible)
-        enough = ops.cast(count >= self.keypoint_minimum, "float32")
-        normaliser = count * enough
+        seen = count(visible)
+        enough = ops.cast(seen >= self.keypoint_minimum, "float32")
+        normaliser = seen * enough
         if not self.normalise_by_visible:
             most = int(self.roi_samples * self.roi_positive_fraction)
             normaliser = ops.cast(shape[0] * most * number, "float32")
-        return _sum(losses, visible) * enough, normaliser, 1.0
+        return sum_where(losses, visible) * enough, normaliser, 1.0

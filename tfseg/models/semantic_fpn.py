@@ -51,19 +51,16 @@ def _level(x: Any, level: int, filters: int, norm: str) -> Any:
     return x
 
 
-def semantic_branch(
-    pyramid: dict[str, Any], num_classes: int, norm: str = "group", filters: int = 128
-) -> Any:
-    """The semantic head (Panoptic FPN, figure 3).
+def semantic_features(pyramid: dict[str, Any], norm: str = "group", filters: int = 128) -> Any:
+    """What the semantic head sees (Panoptic FPN, figure 3): the levels at stride 4, summed.
 
     Args:
         pyramid: {"p2", ..., "p5"}: (B, h, w, C), at strides 4 to 32.
-        num_classes: classes of the output.
         norm: "group" or "none".
         filters: channels of the head.
 
     Returns:
-        Logits float32 (B, 4 * h, 4 * w, num_classes), h and w those of p2.
+        (B, h, w, filters), h and w those of p2.
 
     Raises:
         ValueError: for another norm.
@@ -71,8 +68,19 @@ def semantic_branch(
     if norm not in ("group", "none"):
         raise ValueError(f"head_norm must be 'group' or 'none', not {norm!r}")
     levels = [_level(pyramid[f"p{n}"], n, filters, norm) for n in (2, 3, 4, 5)]
-    x = keras.layers.Add(name="sem_seg_head.sum")(levels)
-    x = conv2d(x, num_classes, 1, use_bias=True, initializer=FAN_OUT, name="sem_seg_head.predictor")
+    return keras.layers.Add(name="sem_seg_head.sum")(levels)
+
+
+def semantic_predictor(features: Any, num_classes: int) -> Any:
+    """Logits float32 (B, 4 * h, 4 * w, num_classes) of features (B, h, w, C)."""
+    x = conv2d(
+        features,
+        num_classes,
+        1,
+        use_bias=True,
+        initializer=FAN_OUT,
+        name="sem_seg_head.predictor",
+    )
     return Enlarge(4, dtype="float32", name="sem_seg_head.upsample")(x)
 
 
@@ -113,7 +121,8 @@ def _register(layout: str) -> None:
             norm=batch_norm(norm),
             prefix="backbone.",
         )
-        x = semantic_branch(feature_pyramid(features), num_classes, head_norm, filters)
+        x = semantic_features(feature_pyramid(features), head_norm, filters)
+        x = semantic_predictor(x, num_classes)
         return keras.Model(image, CropLike(0, dtype="float32", name="logits")([x, image]))
 
 

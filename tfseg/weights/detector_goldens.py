@@ -99,8 +99,8 @@ def activations(model: RCNN, images: np.ndarray, boxes: np.ndarray) -> dict[str,
     if model.semantic_head is not None:
         predictor = model.semantic_head.get_layer("sem_seg_head.predictor")
         head = keras.Model(model.semantic_head.inputs, predictor.output)
-        levels = model.layout.levels[: model.layout.roi_levels]
-        found["sem_seg_logits_stride4"] = head({level: features[level] for level in levels})
+        seen = {name: features[name] for name in model.semantic_head.input}
+        found["sem_seg_logits_stride4"] = head(seen)
     return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
 
 

@@ -1,7 +1,7 @@
 """The heads of an R-CNN, as functional models that are applied to many regions or levels.
 
 Layer names and initialisation are detectron2's: modeling/proposal_generator/rpn.py and
-modeling/roi_heads/{box_head,fast_rcnn,mask_head,keypoint_head}.py.
+modeling/roi_heads/{mask_head,keypoint_head}.py. Box heads are in `box_heads`.
 """
 
 from typing import Any
@@ -16,11 +16,13 @@ RPN = "proposal_generator.rpn_head"
 MASK_HEADS = ("fcn", "mlp")
 
 
-def _gauss(deviation: float) -> Any:
+def gauss(deviation: float) -> Any:
+    """The filler of a predictor's weights."""
     return filler("RandomNormal", stddev=deviation)
 
 
-def _relu(x: Any, name: str) -> Any:
+def relu(x: Any, name: str) -> Any:
+    """What follows the layer ``name``."""
     return keras.layers.ReLU(name=f"{name}.relu")(x)
 
 
@@ -35,38 +37,22 @@ def rpn_head(channels: int, anchors: int) -> keras.Model:
         (B, h, w, channels) -> [logits (B, h, w, anchors), deltas (B, h, w, 4 * anchors)], float32.
     """
     x = feature = keras.Input((None, None, channels), name="rpn_feature")
-    small = _gauss(0.01)
+    small = gauss(0.01)
     x = conv2d(x, channels, 3, use_bias=True, initializer=small, name=f"{RPN}.conv")
-    x = _relu(x, f"{RPN}.conv")
+    x = relu(x, f"{RPN}.conv")
     outputs = [
         conv2d(x, filters, 1, use_bias=True, initializer=small, name=f"{RPN}.{name}")
         for name, filters in (("objectness_logits", anchors), ("anchor_deltas", 4 * anchors))
     ]
-    return keras.Model(feature, _float32(outputs, "rpn"), name="rpn_head")
+    return keras.Model(feature, float32(outputs, "rpn"), name="rpn_head")
 
 
-def _float32(outputs: list[Any], name: str) -> list[Any]:
+def float32(outputs: list[Any], name: str) -> list[Any]:
     """The outputs in float32 under any precision policy."""
     return [
         keras.layers.Activation("linear", dtype="float32", name=f"{name}.float32_{i}")(x)
         for i, x in enumerate(outputs)
     ]
-
-
-def fully_connected(size: int, channels: int, units: int = 1024) -> keras.Model:
-    """Two fully connected layers on a region's features (FPN, section 5.2).
-
-    Returns:
-        (R, size, size, channels) -> (R, units).
-    """
-    region = keras.Input((size, size, channels), name="box_region")
-    # torch flattens channels first: the importer reorders the kernel's rows.
-    x = keras.layers.Flatten(name="roi_heads.box_head.flatten")(region)
-    for number in (1, 2):
-        name = f"roi_heads.box_head.fc{number}"
-        x = keras.layers.Dense(units, kernel_initializer=XAVIER_FILL, name=name)(x)
-        x = _relu(x, name)
-    return keras.Model(region, x, name="box_head")
 
 
 def fifth_stage(layout: str, size: int, stride_in: str, norm: Norm) -> keras.Model:
@@ -80,27 +66,6 @@ def fifth_stage(layout: str, size: int, stride_in: str, norm: Norm) -> keras.Mod
         region, layout, 4, stride=2, stride_in=stride_in, norm=norm, name="roi_heads.res5"
     )
     return keras.Model(region, x, name="res5")
-
-
-def box_predictor(channels: int, logits: int, boxes: int) -> keras.Model:
-    """Class logits and box offsets of a region.
-
-    Args:
-        channels: of the region's vector.
-        logits: classes with the background.
-        boxes: classes that have offsets of their own, or 1.
-
-    Returns:
-        (R, channels) -> [class logits (R, logits), deltas (R, 4 * boxes)], float32.
-    """
-    vector = keras.Input((channels,), name="box_vector")
-    outputs = [
-        keras.layers.Dense(
-            units, kernel_initializer=_gauss(deviation), name=f"roi_heads.box_predictor.{name}"
-        )(vector)
-        for name, units, deviation in (("cls_score", logits, 0.01), ("bbox_pred", 4 * boxes, 0.001))
-    ]
-    return keras.Model(vector, _float32(outputs, "box_predictor"), name="box_predictor")
 
 
 def mask_head(size: int, channels: int, masks: int, convolutions: int = 4) -> keras.Model:
@@ -119,14 +84,14 @@ def mask_head(size: int, channels: int, masks: int, convolutions: int = 4) -> ke
     for number in range(1, convolutions + 1):
         name = f"roi_heads.mask_head.mask_fcn{number}"
         x = conv2d(x, 256, 3, use_bias=True, initializer=FAN_OUT, name=name)
-        x = _relu(x, name)
+        x = relu(x, name)
     x = keras.layers.Conv2DTranspose(
         256, 2, strides=2, kernel_initializer=FAN_OUT, name="roi_heads.mask_head.deconv"
     )(x)
-    x = _relu(x, "roi_heads.mask_head.deconv")
+    x = relu(x, "roi_heads.mask_head.deconv")
     name = "roi_heads.mask_head.predictor"
-    x = conv2d(x, masks, 1, use_bias=True, initializer=_gauss(0.001), name=name)
-    return keras.Model(region, _float32([x], "mask")[0], name="mask_head")
+    x = conv2d(x, masks, 1, use_bias=True, initializer=gauss(0.001), name=name)
+    return keras.Model(region, float32([x], "mask")[0], name="mask_head")
 
 
 def mask_mlp(size: int, channels: int, masks: int) -> keras.Model:
@@ -140,13 +105,13 @@ def mask_mlp(size: int, channels: int, masks: int) -> keras.Model:
     for number in (1, 2):
         name = f"roi_heads.mask_head.fc{number}"
         x = keras.layers.Dense(1024, kernel_initializer=XAVIER_FILL, name=name)(x)
-        x = _relu(x, name)
+        x = relu(x, name)
     side = 2 * size
     x = keras.layers.Dense(
-        side * side * masks, kernel_initializer=_gauss(0.001), name="roi_heads.mask_head.predictor"
+        side * side * masks, kernel_initializer=gauss(0.001), name="roi_heads.mask_head.predictor"
     )(x)
     x = keras.layers.Reshape((side, side, masks), name="roi_heads.mask_head.reshape")(x)
-    return keras.Model(region, _float32([x], "mask")[0], name="mask_head")
+    return keras.Model(region, float32([x], "mask")[0], name="mask_head")
 
 
 def keypoint_head(
@@ -168,7 +133,7 @@ def keypoint_head(
     for number in range(1, 9):
         name = f"roi_heads.keypoint_head.conv_fcn{number}"
         x = conv2d(x, 512, 3, use_bias=True, initializer=FAN_OUT, name=name)
-        x = _relu(x, name)
+        x = relu(x, name)
     x = keras.layers.Conv2DTranspose(
         keypoints,
         4,

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+ROI_FUSIONS = ("none", "max", "sum")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -17,6 +19,8 @@ class Layout:
         roi_op: see `tfseg.ops.roi.pool_regions`.
         roi_reduce: see there.
         sampling_ratio: see there.
+        roi_fusion: "none": a region is read from the level of its size (FPN, section 4.2); "max"
+            or "sum": from all levels, and the greatest or the sum is taken of each bin.
     """
 
     levels: tuple[str, ...]
@@ -28,6 +32,7 @@ class Layout:
     roi_op: str = "align"
     roi_reduce: str = "average"
     sampling_ratio: int = 0
+    roi_fusion: str = "none"
 
 
 @dataclass(frozen=True)

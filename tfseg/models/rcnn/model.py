@@ -1,10 +1,12 @@
-"""Faster, Mask and Keypoint R-CNN: two stages, from images to objects.
+"""Faster, Mask, Keypoint and Cascade R-CNN: two or more stages, from images to objects.
 
 Ren, He, Girshick, Sun, Faster R-CNN, 2015; Lin et al., Feature Pyramid Networks, 2017; He,
-Gkioxari, Dollár, Girshick, Mask R-CNN, ICCV 2017. Sizes are fixed throughout: what there is less
-of is filled up and marked as not valid.
+Gkioxari, Dollár, Girshick, Mask R-CNN, ICCV 2017; Cai, Vasconcelos, Cascade R-CNN, CVPR 2018.
+Sizes are fixed throughout: what there is less of is filled up and marked as not valid.
 """
 
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,8 +14,9 @@ from keras import ops
 
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.models.rcnn.layout import Layout, Thresholds
-from tfseg.models.rcnn.selection import best_detections, best_proposals
+from tfseg.models.rcnn.selection import best_proposals, candidates, detections
 from tfseg.ops.anchors import cell_anchors, grid_anchors
+from tfseg.ops.boxes import clip, decode
 from tfseg.ops.keypoints import decode_keypoints
 from tfseg.ops.roi import pool_regions, pyramid_levels
 
@@ -32,19 +35,24 @@ class RCNN(keras.Model):
     - "valid": bool (B, D), whether there is such an object.
     - "masks": float32 (B, D, M, M), probabilities inside the box, of a mask head.
     - "keypoints": float32 (B, D, K, 3), x, y and score, of a keypoint head.
-    - "semantic": float32 (B, H, W, S), logits, of a semantic head.
+    - "semantic": float32 (B, H, W, S), logits, of a panoptic network.
 
     The parts are public: a loss needs what lies between them.
 
     Args:
         trunk: images -> {level: map}.
-        heads: "rpn", "box_predictor", and "box", "mask", "keypoint", "semantic" where there are
-            such; "res5" of a C4 network stands in front of the box predictor and the mask head.
+        heads: "rpn", "mask", "keypoint", "semantic" where there are such; "res5" of a C4 network
+            stands in front of the box predictor and the mask head.
+        box_stages: of each stage that judges boxes its head, or None behind a "res5", and its
+            predictor. Those of a cascade after the first judge what the one before has moved.
         num_classes: without the background.
         layout: how it looks at images.
         conventions: whose rules.
         thresholds: what is kept.
+        box_weights: of each stage, of x, y, width and height in its offsets.
         mask_activation: "sigmoid", or "softmax" over the classes (Mask R-CNN, table 2b).
+        panoptic: whether calling it gives the semantic head's logits too. A head without that is
+            there to teach the trunk.
 
     Attributes:
         sampler_seed: what the choice of regions in training draws from.
@@ -53,25 +61,28 @@ class RCNN(keras.Model):
     def __init__(
         self,
         trunk: keras.Model,
-        heads: dict[str, keras.Model],
+        heads: Mapping[str, keras.Model],
+        box_stages: Sequence[tuple[keras.Model | None, keras.Model]],
         *,
         num_classes: int,
         layout: Layout,
         conventions: Conventions,
         thresholds: Thresholds,
+        box_weights: Sequence[tuple[float, float, float, float]],
         mask_activation: str = "sigmoid",
+        panoptic: bool = False,
         name: str = "rcnn",
     ):
         super().__init__(name=name)
         self.trunk = trunk
         self.rpn_head = heads["rpn"]
         self.res5 = heads.get("res5")
-        self.box_head = heads.get("box")
-        self.box_predictor = heads["box_predictor"]
+        self.box_stages, self.box_weights = tuple(box_stages), tuple(box_weights)
         self.mask_head = heads.get("mask")
         self.keypoint_head = heads.get("keypoint")
         self.semantic_head = heads.get("semantic")
         self.num_classes, self.mask_activation = num_classes, mask_activation
+        self.panoptic = panoptic
         self.layout, self.conventions, self.thresholds = layout, conventions, thresholds
         self.sampler_seed = keras.random.SeedGenerator()
         self.cells = [
@@ -87,8 +98,7 @@ class RCNN(keras.Model):
             self.trunk,
             self.rpn_head,
             self.res5,
-            self.box_head,
-            self.box_predictor,
+            *(part for stage in self.box_stages for part in stage),
             self.mask_head,
             self.keypoint_head,
             self.semantic_head,
@@ -109,6 +119,11 @@ class RCNN(keras.Model):
     def size_divisor(self) -> int:
         """What the sides of its input had better be multiples of: a pyramid's maps must double."""
         return 32 if self.layout.roi_levels > 1 else 1
+
+    @property
+    def semantic_classes(self) -> int | None:
+        """Of the semantic head, or None without one."""
+        return None if self.semantic_head is None else self.semantic_head.output.shape[-1]
 
     def features(self, images: Any, training: bool = False) -> dict[str, Any]:
         """The trunk's maps, by level.
@@ -188,54 +203,84 @@ class RCNN(keras.Model):
         """The features of boxes (B, R, 4), flattened to (B * R, size, size, C)."""
         layout, rules = self.layout, self.conventions
         maps = [features[level] for level in layout.levels[: layout.roi_levels]]
-        levels = ops.zeros(ops.shape(boxes)[:2], "int32")
-        if len(maps) > 1:
+        first = levels = ops.zeros(ops.shape(boxes)[:2], "int32")
+        if len(maps) > 1 and layout.roi_fusion == "none":
             levels = pyramid_levels(boxes, 2, 1 + len(maps), rules.level_epsilon)
         if rules.inclusive:
             boxes = boxes - ops.convert_to_tensor([0.0, 0.0, 1.0, 1.0])
-        regions = pool_regions(
-            maps,
-            layout.strides[: layout.roi_levels],
-            boxes,
-            levels,
-            size,
+        pool = functools.partial(
+            pool_regions,
+            boxes=boxes,
+            size=size,
             op=layout.roi_op,
             sampling_ratio=layout.sampling_ratio,
             aligned=rules.aligned,
             reduce=layout.roi_reduce,
         )
+        if layout.roi_fusion == "none":
+            regions = pool(maps, layout.strides[: layout.roi_levels], levels=levels)
+        else:
+            fuse = ops.maximum if layout.roi_fusion == "max" else ops.add
+            regions = functools.reduce(
+                fuse,
+                (
+                    pool([map_], [stride], levels=first)
+                    for map_, stride in zip(maps, layout.strides, strict=False)
+                ),
+            )
         return ops.reshape(regions, (-1, size, size, maps[0].shape[-1]))
 
     def box_outputs(
-        self, features: dict[str, Any], boxes: Any, training: bool = False
+        self, features: dict[str, Any], boxes: Any, training: bool = False, stage: int = 0
     ) -> tuple[Any, Any, Any]:
-        """The second stage's judgement of regions.
+        """A stage's judgement of regions.
 
         Args:
             features: as `features` gives them.
             boxes: float32 (B, R, 4).
+            training: of the layers.
+            stage: of a cascade.
 
         Returns:
             class logits (B, R, K + 1); deltas (B, R, C, 4), C the classes that have offsets of
-            their own, the background among them in torchvision's and Detectron's style; and the
-            region features that the mask head shares in a C4 network, (B, R, s, s, 2048), or
+            their own, the background among them in torchvision's and Detectron's style, or 1; and
+            the region features that the mask head shares in a C4 network, (B, R, s, s, 2048), or
             None.
         """
         batch, shared = ops.shape(boxes)[0], None
+        head, predictor = self.box_stages[stage]
         regions = self.pooled(features, boxes, self.layout.box_size)
+        if len(self.box_stages) > 1:
+            # All stages teach the trunk, as much together as one would alone.
+            share = 1 / len(self.box_stages)
+            regions = share * regions + (1 - share) * ops.stop_gradient(regions)
         if self.res5 is not None:
             regions = self.res5(regions, training=training)
             shared = ops.reshape(regions, (batch, -1, *regions.shape[1:]))
             vectors = ops.mean(regions, axis=(1, 2))
         else:
-            assert self.box_head is not None
-            vectors = self.box_head(regions, training=training)
-        logits, deltas = self.box_predictor(vectors)
+            assert head is not None
+            vectors = head(regions, training=training)
+        logits, deltas = predictor(vectors)
         return (
             ops.reshape(logits, (batch, -1, logits.shape[-1])),
             ops.reshape(deltas, (batch, -1, deltas.shape[-1] // 4, 4)),
             shared,
         )
+
+    def moved(self, deltas: Any, boxes: Any, sizes: Any, stage: int) -> Any:
+        """Where a stage that is not the last moves its regions to, (B, R, 4), cut to the image.
+
+        Nothing is learnt through it: the next stage takes its regions as they are.
+
+        Args:
+            deltas: (B, R, 1, 4), the stage's.
+            boxes: (B, R, 4).
+            sizes: float32 (B, 2).
+            stage: which.
+        """
+        boxes = decode(deltas[:, :, 0], boxes, self.box_weights[stage])
+        return ops.stop_gradient(clip(boxes, sizes))
 
     def mask_outputs(
         self, features: dict[str, Any], boxes: Any, shared: Any = None, training: bool = False
@@ -266,50 +311,78 @@ class RCNN(keras.Model):
         logits = self.keypoint_head(regions, training=training)
         return ops.reshape(logits, (ops.shape(boxes)[0], -1, *logits.shape[1:]))
 
-    def select(
-        self, logits: Any, deltas: Any, proposals: Any, valid: Any, sizes: Any
+    def candidates(
+        self, features: dict[str, Any], proposals: Any, valid: Any, sizes: Any
     ) -> dict[str, Any]:
-        """The objects among judged proposals.
+        """The judged proposals, before any suppresses another.
+
+        A cascade's stages have the mean of their scores, and the last stage's boxes (Cascade
+        R-CNN, section 4).
 
         Args:
-            logits: (B, R, K + 1).
-            deltas: (B, R, C, 4).
+            features: as `features` gives them.
             proposals: (B, R, 4).
             valid: bool (B, R).
             sizes: float32 (B, 2).
 
         Returns:
-            "boxes", "scores", "classes" and "valid" as the class says.
+            See `tfseg.models.rcnn.selection.candidates`.
         """
-        rules, keep = self.conventions, self.thresholds
-        return best_detections(
-            logits,
-            deltas,
-            proposals,
+        boxes = proposals
+        logits, deltas, _ = self.box_outputs(features, boxes)
+        scores = [ops.softmax(logits)]
+        for stage in range(1, len(self.box_stages)):
+            boxes = self.moved(deltas, boxes, sizes, stage - 1)
+            logits, deltas, _ = self.box_outputs(features, boxes, stage=stage)
+            scores.append(ops.softmax(logits))
+        return self.ranked(sum(scores) / len(scores), deltas, boxes, valid, sizes)
+
+    def ranked(
+        self, scores: Any, deltas: Any, boxes: Any, valid: Any, sizes: Any
+    ) -> dict[str, Any]:
+        """The best pairs of region and class of the last stage's judgement; see `candidates`.
+
+        Args:
+            scores: (B, R, K + 1), probabilities.
+            deltas: (B, R, C, 4).
+            boxes: (B, R, 4), which the deltas move.
+            valid: bool (B, R).
+            sizes: float32 (B, 2).
+        """
+        rules = self.conventions
+        if rules.background_first and deltas.shape[2] > 1:
+            deltas = deltas[:, :, 1:]
+        return candidates(
+            scores[..., 1:] if rules.background_first else scores[..., :-1],
+            decode(deltas, boxes[:, :, None], self.box_weights[-1]),
             valid,
             sizes,
-            background_first=rules.background_first,
-            weights=rules.box_weights,
-            score=keep.score,
-            overlap=keep.nms,
-            count=keep.detections,
+            score=self.thresholds.score,
             least=rules.min_detection_size,
         )
 
+    def detections(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The objects among candidates: "boxes", "scores", "classes", "valid"; see the class."""
+        keep = self.thresholds
+        return detections(found, overlap=keep.nms, count=keep.detections)
+
+    def search(self, images: Any, sizes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The features of images (B, H, W, C), and the candidates among their regions."""
+        features = self.features(images)
+        proposals, valid = self.propose(
+            *self.rpn_outputs(features), self.anchors(features), sizes, training=False
+        )
+        return features, self.candidates(features, proposals, valid, sizes)
+
     def call(self, images: Any, sizes: Any = None, training: bool = False) -> dict[str, Any]:
-        """Finds objects; see the class."""
+        """Finds objects; see the class. A loss makes it learn: ``training`` changes nothing."""
         images = ops.convert_to_tensor(images)
         if sizes is None:
             batch, height, width = ops.shape(images)[:3]
             size = ops.cast(ops.stack([height, width]), "float32")
             sizes = ops.broadcast_to(size, (batch, 2))
-        features = self.features(images, training)
-        logits, deltas = self.rpn_outputs(features)
-        proposals, valid = self.propose(
-            logits, deltas, self.anchors(features), sizes, training=False
-        )
-        logits, deltas, _ = self.box_outputs(features, proposals, training)
-        found = self.select(logits, deltas, proposals, valid, sizes)
+        features, found = self.search(images, sizes)
+        found = self.detections(found)
         return found | self.describe(features, found, images)
 
     def describe(
@@ -318,17 +391,18 @@ class RCNN(keras.Model):
         """Masks, keypoints and semantic logits beside the objects that were found."""
         boxes, valid, outputs = found["boxes"], found["valid"], {}
         if self.mask_head is not None:
-            logits = self.mask_outputs(features, boxes)
-            chosen = self._masks_of(logits, found["classes"])
-            outputs["masks"] = ops.where(valid[..., None, None], chosen, 0.0)
+            masks = self.mask_probabilities(features, boxes, found["classes"])
+            outputs["masks"] = ops.where(valid[..., None, None], masks, 0.0)
         if self.keypoint_head is not None:
-            outputs["keypoints"] = self._keypoints_of(self.keypoint_outputs(features, boxes), found)
-        if self.semantic_head is not None:
+            heatmaps = self.keypoint_outputs(features, boxes)
+            outputs["keypoints"] = self.keypoints(heatmaps, boxes, valid)
+        if self.panoptic:
             outputs["semantic"] = self.semantic_outputs(features, images)
         return outputs
 
-    def _masks_of(self, logits: Any, classes: Any) -> Any:
-        """Each region's probabilities of its class' mask, (B, R, M, M)."""
+    def mask_probabilities(self, features: dict[str, Any], boxes: Any, classes: Any) -> Any:
+        """The masks of boxes (B, R, 4) of classes (B, R), float32 (B, R, M, M)."""
+        logits = self.mask_outputs(features, boxes)
         if self.mask_activation == "softmax":
             probabilities = ops.softmax(logits)
         else:
@@ -340,13 +414,15 @@ class RCNN(keras.Model):
         index = classes[:, :, None, None, None]
         return ops.take_along_axis(probabilities, index, axis=-1)[..., 0]
 
-    def _keypoints_of(self, heatmaps: Any, found: dict[str, Any]) -> Any:
+    def keypoints(self, heatmaps: Any, boxes: Any, valid: Any) -> Any:
+        """The keypoints of heat maps (B, R, S, S, K) of boxes (B, R, 4), (B, R, K, 3)."""
         batch, number = ops.shape(heatmaps)[:2]
-        flat = ops.reshape(heatmaps, (-1, *heatmaps.shape[2:]))
-        boxes, valid = ops.reshape(found["boxes"], (-1, 4)), ops.reshape(found["valid"], (-1,))
         torchvision = self.conventions.style == "torchvision"
         points = decode_keypoints(
-            flat, boxes, valid, convention="torchvision" if torchvision else "detectron2"
+            ops.reshape(heatmaps, (-1, *heatmaps.shape[2:])),
+            ops.reshape(boxes, (-1, 4)),
+            ops.reshape(valid, (-1,)),
+            convention="torchvision" if torchvision else "detectron2",
         )
         return ops.reshape(points, (batch, number, -1, 3))
 
@@ -360,9 +436,7 @@ class RCNN(keras.Model):
             images: the input, whose size the logits take.
         """
         assert self.semantic_head is not None
-        logits = self.semantic_head(
-            {level: features[level] for level in self.layout.levels[: self.layout.roi_levels]},
-            training=training,
-        )
+        seen = {name: features[name] for name in self.semantic_head.input}
+        logits = self.semantic_head(seen, training=training)
         height, width = ops.shape(images)[1:3]
         return logits[:, :height, :width]

@@ -71,64 +71,68 @@ def _best_of_level(
     return boxes, rows(logits, places), ops.logical_and(there, _wide(boxes, least))
 
 
-def best_detections(
-    logits: Any,
-    deltas: Any,
-    proposals: Any,
+def candidates(
+    scores: Any,
+    boxes: Any,
     valid: Any,
     sizes: Any,
     *,
-    background_first: bool,
-    weights: tuple[float, float, float, float],
     score: float,
-    overlap: float,
-    count: int,
     least: float,
+    count: int = CANDIDATES,
 ) -> dict[str, Any]:
-    """The objects among judged proposals.
+    """The best pairs of region and class, before any suppresses another.
 
     Args:
-        logits: (B, R, K + 1).
-        deltas: (B, R, C, 4).
-        proposals: (B, R, 4).
-        valid: bool (B, R).
-        sizes: float32 (B, 2).
-        background_first: whether the background is the first class, or the last.
-        weights: of the offsets; see `tfseg.ops.boxes.encode`.
-        score: objects score more.
-        overlap: the largest of two boxes of one class.
-        count: objects of an image.
+        scores: (B, R, K), probabilities of the classes.
+        boxes: (B, R, C, 4): one for all classes, or one for each.
+        valid: bool (B, R), the regions that there are.
+        sizes: float32 (B, 2), height and width, which boxes are cut to.
+        score: candidates score more.
         least: the shortest side; 0: any.
+        count: of an image.
 
     Returns:
         "boxes" float32 (B, count, 4), "scores" float32 (B, count), falling, "classes" int32
-        (B, count), without the background, and "valid" bool (B, count).
+        (B, count), and "valid" bool (B, count).
     """
-    scores = ops.softmax(logits)
-    scores = scores[..., 1:] if background_first else scores[..., :-1]
-    if background_first and deltas.shape[2] > 1:
-        deltas = deltas[:, :, 1:]
-    boxes = decode(deltas, proposals[:, :, None], weights)
-    batch, classes, kinds = ops.shape(logits)[0], scores.shape[-1], deltas.shape[2]
+    batch, classes, kinds = ops.shape(scores)[0], scores.shape[-1], boxes.shape[2]
     boxes = clip(ops.reshape(boxes, (batch, -1, 4)), sizes)
     found = ops.logical_and(valid[..., None], scores > score)
     scores = ops.reshape(scores, (batch, -1))
     found = ops.logical_and(ops.reshape(found, (batch, -1)), ops.isfinite(scores))
-    places, found = top_k(scores, found, CANDIDATES)
-    labels = ops.cast(places % classes, "int32")
+    places, found = top_k(scores, found, count)
     # One box serves all classes, or each has its own.
     boxes = rows(boxes, places if kinds > 1 else places // classes)
-    scores = rows(scores, places)
     found = ops.logical_and(found, ops.all(ops.isfinite(boxes), axis=-1))
     if least:
         found = ops.logical_and(found, _wide(boxes, least))
-    places, found = nms(boxes, scores, found, overlap, count, labels)
-    return {
-        "boxes": ops.where(found[..., None], rows(boxes, places), 0.0),
-        "scores": ops.where(found, rows(scores, places), 0.0),
-        "classes": ops.where(found, rows(labels, places), 0),
-        "valid": found,
-    }
+    labels = ops.cast(places % classes, "int32")
+    return _filled({"boxes": boxes, "scores": rows(scores, places), "classes": labels}, found)
+
+
+def detections(found: dict[str, Any], *, overlap: float, count: int) -> dict[str, Any]:
+    """The objects among candidates: of those of one class that overlap, the best.
+
+    Args:
+        found: as `candidates` gives them.
+        overlap: the largest of two boxes of one class.
+        count: objects of an image.
+
+    Returns:
+        The same, (B, count).
+    """
+    boxes, scores, labels = (found[name] for name in ("boxes", "scores", "classes"))
+    places, valid = nms(boxes, scores, found["valid"], overlap, count, labels)
+    kept = {"boxes": boxes, "scores": scores, "classes": labels}
+    return _filled({name: rows(value, places) for name, value in kept.items()}, valid)
+
+
+def _filled(found: dict[str, Any], valid: Any) -> dict[str, Any]:
+    """Zeros where nothing is valid."""
+    boxes = ops.where(valid[..., None], found["boxes"], 0.0)
+    scores, classes = (ops.where(valid, found[name], 0) for name in ("scores", "classes"))
+    return {"boxes": boxes, "scores": scores, "classes": classes, "valid": valid}
 
 
 def _wide(boxes: Any, least: float) -> Any:
