@@ -30,14 +30,15 @@ def detection_dataset(
     masks: bool = False,
     keypoints: bool = False,
     semantic: bool = False,
+    proposals: bool = False,
     buckets: Sequence[tuple[int, int]] | None = None,
     divisor: int = 32,
 ) -> tf.data.Dataset:
     """Endless batches of augmented images with their objects; see `training_dataset`.
 
-    Images are padded with zeros below and to the right after their preprocessing, objects to a
-    power of two, so that a compiled step meets few shapes. Outlines come without horizontal
-    segments, which fill nothing.
+    Images are padded with zeros below and to the right after their preprocessing, objects and
+    proposals to a power of two, so that a compiled step meets few shapes. Outlines come without
+    horizontal segments, which fill nothing.
 
     Args:
         reader: the samples, with "boxes", "labels" and "crowd", and what the next options need.
@@ -51,6 +52,7 @@ def detection_dataset(
         masks: batches have "edges".
         keypoints: batches have "keypoints".
         semantic: batches have "mask".
+        proposals: batches have "proposals".
         buckets: (height, width) of the images in batches: the one of least area that holds all
             of a batch. None: sides are the least multiples of ``divisor``.
         divisor: see ``buckets``, whose sides are multiples of it, too.
@@ -60,14 +62,15 @@ def detection_dataset(
         height and width inside the padding, "boxes": float32 (B, G, 4), "labels": int32 (B, G),
         "valid": bool (B, G), False for padding, "crowd": bool (B, G), "edges": float32
         (B, G, E, 4), "keypoints": float32 (B, G, K, 3), "mask": int32 (B, H, W), the ignore label
-        in the padding}. G and E are at least 1.
+        in the padding, "proposals": float32 (B, P, 4), "proposed": bool (B, P), False for
+        padding}. G, E and P are at least 1.
 
     Raises:
         ValueError: samples without a key that is needed, a flip of keypoints without pairs, a
             bucket that is no multiple of the divisor.
         tf.errors.InvalidArgumentError: from the data set, an image that no bucket holds.
     """
-    asked = {"edges": masks, "keypoints": keypoints, "mask": semantic}
+    asked = {"edges": masks, "keypoints": keypoints, "mask": semantic, "proposals": proposals}
     keys = ["image", "boxes", "labels", "crowd", *(key for key, wanted in asked.items() if wanted)]
     absent = [key for key in keys if key not in reader.keys()]  # noqa: SIM118 (not a mapping)
     if absent:
@@ -115,6 +118,8 @@ def _complete(sample: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """A transformed sample with what batches have beside its keys."""
     out = dict(sample, size=tf.cast(tf.shape(sample["image"])[:2], tf.float32))
     out["valid"] = tf.ones_like(sample["labels"], tf.bool)
+    if "proposals" in sample:
+        out["proposed"] = tf.ones_like(sample["proposals"][:, 0], tf.bool)
     if "edges" in sample:
         edges = sample["edges"]
         sloped = tf.ragged.boolean_mask(edges, edges[..., 1] != edges[..., 3])
@@ -135,6 +140,9 @@ def _pad(
     count = _power(tf.shape(batch["labels"])[1])
     wanted = {"image": size, "mask": size}
     wanted |= dict.fromkeys(("boxes", "labels", "valid", "crowd", "keypoints"), count[None])
+    if "proposals" in batch:
+        proposed = _power(tf.shape(batch["proposals"])[1])
+        wanted |= dict.fromkeys(("proposals", "proposed"), proposed[None])
     if "edges" in batch:
         wanted["edges"] = tf.stack([count, _power(tf.shape(batch["edges"])[2])])
     out = dict(batch)

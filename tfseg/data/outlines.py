@@ -178,24 +178,39 @@ def stack_outlines(outlines: Sequence[np.ndarray]) -> np.ndarray:
     return edges
 
 
-def fill_outline(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask of an outline: the pixels whose centres are inside.
+def outline_region(edges: np.ndarray, size: tuple[int, int]) -> Region:
+    """What an outline encloses: the pixels whose centres are inside.
 
     Args:
         edges: float (E, 4); what lies outside the image may be there.
         size: the image's (height, width).
 
     Returns:
-        bool (H, W).
+        A region that holds all of them, in the image; (0, 0) pixels where there are none.
     """
     height, width = size
-    toggles = np.zeros((height, width + 1), np.int32)
-    for x1, y1, x2, y2 in np.asarray(edges, np.float64):
-        low, high = sorted((y1, y2))
-        rows = np.arange(max(int(np.ceil(low - 0.5)), 0), min(int(np.ceil(high - 0.5)), height))
-        if not len(rows):
-            continue
-        crossed = x1 + (rows + 0.5 - y1) * ((x2 - x1) / (y2 - y1))
-        toggles[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)] += 1
-    inside: np.ndarray = np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
-    return inside
+    x1, y1, x2, y2 = np.asarray(edges, np.float64).reshape(-1, 4).T
+    ends = (np.minimum(y1, y2), np.maximum(y1, y2))
+    first, last = (np.clip(np.ceil(end - 0.5), 0, height).astype(int) for end in ends)
+    counts = last - first
+    edge = np.repeat(np.arange(len(counts)), counts)
+    if not len(edge):
+        return Region(0, 0, np.zeros((0, 0), bool))
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    x1, y1, x2, y2 = x1[edge], y1[edge], x2[edge], y2[edge]
+    crossed = x1 + (row + 0.5 - y1) * ((x2 - x1) / (y2 - y1))
+    column = np.clip(np.ceil(crossed - 0.5), 0, width).astype(int)
+    top, left = int(row.min()), int(column.min())
+    rows, columns = int(row.max()) - top + 1, int(column.max()) - left + 1
+    places = (row - top) * columns + column - left
+    toggles = np.bincount(places, minlength=rows * columns).reshape(rows, columns)
+    # A row has an even count of crossings: nothing is inside from the last column on.
+    return Region(top, left, np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1)
+
+
+def fill_outline(edges: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The mask bool (H, W) of an outline; see `outline_region`."""
+    mask = np.zeros(size, bool)
+    region = outline_region(edges, size)
+    mask[region.place] = region.inside
+    return mask

@@ -32,6 +32,7 @@ _KEYS = {
     "crowd": (tf.bool, 1, 0),
     "edges": (tf.float32, 3, 1),
     "keypoints": (tf.float32, 3, 2),
+    "proposals": (tf.float32, 2, 1),
 }
 
 

@@ -1,5 +1,6 @@
 """The one schema of a labelled image."""
 
+from collections.abc import Collection
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -24,6 +25,7 @@ class Sample(TypedDict):
             of no length behind them, one without an outline only such. See `tfseg.data.outlines`.
         area: float32 (N,) pixels of the whole object as annotated, with what transforms cut off.
         ids: int64 (N,) annotation ids, unique within the split.
+        proposals: float32 (P, 4) xyxy, boxes that objects may be in, the best first.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Sample(TypedDict):
     edges: NotRequired[np.ndarray]
     area: NotRequired[np.ndarray]
     ids: NotRequired[np.ndarray]
+    proposals: NotRequired[np.ndarray]
 
 
 class Reader(Protocol):
@@ -79,8 +82,29 @@ class ObjectReader(Reader, Protocol):
     skeleton: tuple[tuple[int, int], ...]
     flip_pairs: tuple[tuple[int, int], ...]
 
+    @property
+    def semantic_classes(self) -> tuple[str, ...]:
+        """The names of the labels in "mask"; empty without masks."""
+        ...
+
     def image_id(self, index: int) -> int:
         """The id that `truth` gives the image of sample ``index``."""
+        ...
+
+    def known_images(self) -> Collection[int]:
+        """The ids of all images that the files list, those outside the split included."""
+        ...
+
+    def void_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """Where the objects of sample ``index`` do not tell the class: crowds, void borders.
+
+        Args:
+            index: of the sample.
+            size: its image's (height, width).
+
+        Returns:
+            bool (H, W). Objects may lie upon it.
+        """
         ...
 
     def truth(self) -> dict[str, Any]:

@@ -67,6 +67,25 @@ def _counted(labels: np.ndarray) -> str:
     return found + (", ..." if len(ids) > 5 else "")
 
 
+def class_ids(labels: np.ndarray, stored: np.ndarray, void: np.ndarray, origin: str) -> np.ndarray:
+    """The class ids int32 (H, W) of labels as files have them; any where they are void.
+
+    Args:
+        labels: int (H, W).
+        stored: what the files have for each class, ascending.
+        void: bool (H, W), what is no class.
+        origin: of the labels.
+
+    Raises:
+        DataError: naming ``origin`` and labels of no class, with their pixel counts.
+    """
+    ids = np.searchsorted(stored, labels).clip(max=len(stored) - 1)
+    wrong = (stored[ids] != labels) & ~void
+    if wrong.any():
+        raise DataError(f"{origin}: stored label {_counted(labels[wrong])} is no class")
+    return ids.astype(np.int32)
+
+
 _READERS: dict[str, type[BaseReader]] = {}
 
 R = TypeVar("R", bound=type[BaseReader])
@@ -217,11 +236,7 @@ class PairReader(BaseReader):
         """Class ids and the ignore label for stored labels."""
         void = np.isin(labels, self._void_labels)
         if self._stored is not None:
-            ids = np.searchsorted(self._stored, labels).clip(max=len(self._stored) - 1)
-            wrong = (self._stored[ids] != labels) & ~void
-            if wrong.any():
-                raise DataError(f"{origin}: stored label {_counted(labels[wrong])} is no class")
-            labels = ids.astype(np.int32)
+            labels = class_ids(labels, self._stored, void, origin)
         labels[void] = self.ignore_label
         self.check_labels(labels, origin)
         return labels

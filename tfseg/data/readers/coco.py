@@ -1,21 +1,31 @@
 """COCO's instances, keypoints and panoptic sets, and sets in their format, LVIS among them."""
 
 import json
+import math
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfseg.data.io import read_image
-from tfseg.data.outlines import mask_outline, polygon_outline, stack_outlines
+from tfseg.data.outlines import (
+    mask_outline,
+    outline_region,
+    polygon_outline,
+    stack_outlines,
+)
 from tfseg.data.readers.base import BaseReader, register_reader
 from tfseg.data.readers.coco_json import CocoImage, CocoObject, Rle, image_path, read_coco
 from tfseg.data.readers.coco_panoptic import PanopticMasks
+from tfseg.data.readers.cocostuff import PixelMaps
 from tfseg.data.readers.files import complain, cut, folder
-from tfseg.data.regions import region_of
+from tfseg.data.regions import Region, region_of
 from tfseg.data.rle import decode_rle
 from tfseg.data.sample import DataError, Sample
+
+_NO_OUTLINE = np.zeros((0, 4), np.float32)
 
 
 @register_reader("coco")
@@ -36,6 +46,7 @@ class CocoReader(BaseReader):
         keypoints: bool = False,
         panoptic_masks: Path | None = None,
         panoptic_annotations: Path | None = None,
+        semantic_masks: Path | None = None,
         only_labelled: bool = False,
         subset: tuple[int, int] | None = None,
         ignore_label: int = 255,
@@ -50,14 +61,16 @@ class CocoReader(BaseReader):
             panoptic_masks: folder of panoptic PNGs, from which samples get "mask", with the
                 classes of `PanopticMasks`.
             panoptic_annotations: their JSON.
+            semantic_masks: instead, folder of COCO-Stuff's pixel maps (one split of the unpacked
+                stuffthingmaps_trainval2017.zip), from which samples get "mask"; see `PixelMaps`.
             only_labelled: leave out images without an object that is no crowd, and with
                 ``keypoints`` those without a labelled keypoint, as detectron2 does in training.
             subset: [start, stop) of the images, to hold some out; default: all.
-            ignore_label: the label of pixels of no panoptic segment.
+            ignore_label: the label of pixels of no panoptic segment, or not in a pixel map.
 
         Raises:
             DataError: what is wrong with the files; see `read_coco`.
-            ValueError: only one of the panoptic options.
+            ValueError: only one of the panoptic options, or those and pixel maps.
         """
         self._file, self._folder = annotations, folder(images)
         content = read_coco(annotations, masks=masks, keypoints=keypoints)
@@ -87,6 +100,19 @@ class CocoReader(BaseReader):
         if panoptic_masks is not None and panoptic_annotations is not None:
             self.semantic = PanopticMasks(panoptic_masks, panoptic_annotations, ignore_label)
             self.semantic.check_images([image.id for image in self._images])
+        self._maps: PixelMaps | None = None
+        if semantic_masks is not None:
+            if self.semantic is not None:
+                raise ValueError("give panoptic_masks or semantic_masks: samples have one mask")
+            images_of = zip(self._images, self._paths, strict=True)
+            stems = {image.id: path.stem for image, path in images_of}
+            self._maps = PixelMaps(semantic_masks, stems, ignore_label)
+
+    @property
+    def semantic_classes(self) -> tuple[str, ...]:
+        """The names of the labels in "mask"; empty without masks."""
+        masks = self.semantic or self._maps
+        return () if masks is None else masks.classes
 
     def _is_labelled(self, image: CocoImage) -> bool:
         objects = [found for found in self._objects[image.id] if not found.crowd]
@@ -139,15 +165,17 @@ class CocoReader(BaseReader):
             sample["edges"] = self._edges(image, objects)
         if self.keypoint_names:
             sample["keypoints"] = _keypoints(objects, len(self.keypoint_names))
-        if self.semantic is not None:
-            sample["mask"] = self.semantic.read(image.id, (image.height, image.width))
+        masks = self.semantic or self._maps
+        if masks is not None:
+            sample["mask"] = masks.read(image.id, (image.height, image.width))
         return sample
 
     def _edges(self, image: CocoImage, objects: list[CocoObject]) -> np.ndarray:
         outlines = []
         for found in objects:
             try:
-                outlines.append(_outline(found, (image.height, image.width)))
+                size = (image.height, image.width)
+                outlines.append(_NO_OUTLINE if found.crowd else _outline(found, size))
             except ValueError as e:
                 raise DataError(f"{self._file}: annotation {found.id}: {e}") from None
         try:
@@ -160,7 +188,7 @@ class CocoReader(BaseReader):
         optional = (
             ("edges", self._masks),
             ("keypoints", bool(self.keypoint_names)),
-            ("mask", self.semantic is not None),
+            ("mask", bool(self.semantic_classes)),
         )
         keys = ("name", "image", "boxes", "labels", "crowd", "area", "ids")
         return (*keys, *(key for key, wanted in optional if wanted))
@@ -168,6 +196,28 @@ class CocoReader(BaseReader):
     def image_id(self, index: int) -> int:
         """The id of the image of sample ``index``."""
         return self._images[index].id
+
+    def known_images(self) -> Collection[int]:
+        """The ids of all images of the file."""
+        return self._objects.keys()
+
+    def void_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The crowds of an image of this (height, width), bool (H, W).
+
+        A crowd without a segmentation, as all are with ``masks: false``, is its box.
+
+        Raises:
+            DataError: a segmentation that cannot be decoded.
+        """
+        void = np.zeros(size, bool)
+        for found in self._objects[self._images[index].id]:
+            if found.crowd:
+                try:
+                    region = _region(found, size)
+                except ValueError as e:
+                    raise DataError(f"{self._file}: annotation {found.id}: {e}") from None
+                void[region.place] |= region.inside
+        return void
 
     def truth(self) -> dict[str, Any]:
         """The JSON, restricted to the split's images; what LVIS lacks, ``iscrowd``, is 0."""
@@ -194,12 +244,26 @@ def mirror_pairs(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
 
 
 def _outline(found: CocoObject, size: tuple[int, int]) -> np.ndarray:
-    if found.segmentation is None:
-        return np.zeros((0, 4), np.float32)
+    if not found.segmentation:
+        return _NO_OUTLINE
     if isinstance(found.segmentation, Rle):
-        rle = {"size": found.segmentation.size, "counts": found.segmentation.counts}
-        return mask_outline(region_of(decode_rle(rle, size)))
+        return mask_outline(_decoded(found.segmentation, size))
     return polygon_outline(found.segmentation)
+
+
+def _decoded(found: Rle, size: tuple[int, int]) -> Region:
+    return region_of(decode_rle({"size": found.size, "counts": found.counts}, size))
+
+
+def _region(found: CocoObject, size: tuple[int, int]) -> Region:
+    """The pixels of an object, or without a segmentation of its box."""
+    if not found.segmentation:
+        left, top = (math.floor(low) for low in found.box[:2])
+        right, bottom = (math.ceil(high) for high in found.box[2:])
+        return Region(top, left, np.ones((bottom - top, right - left), bool))
+    if isinstance(found.segmentation, Rle):
+        return _decoded(found.segmentation, size)
+    return outline_region(polygon_outline(found.segmentation), size)
 
 
 def _keypoints(objects: list[CocoObject], count: int) -> np.ndarray:

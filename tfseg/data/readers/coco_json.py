@@ -80,7 +80,7 @@ class CocoObject(NamedTuple):
         category_id: of its class.
         box: xyxy in its image.
         area: pixels, as the file has it.
-        crowd: a region of many objects. It has no segmentation here.
+        crowd: a region of many objects.
         segmentation: polygons, float32 (n, 2) corners each, a mask, or None.
         keypoints: float32 (K, 3) as the file has them, or None.
     """
@@ -238,7 +238,7 @@ def _object(
     keypoints: int,
 ) -> CocoObject:
     segmentation: tuple[np.ndarray, ...] | Rle | None = None
-    if masks and not annotation.iscrowd:
+    if masks:
         found = annotation.segmentation
         if isinstance(found, Rle):
             segmentation = found

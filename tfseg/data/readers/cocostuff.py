@@ -1,7 +1,7 @@
 """COCO-Stuff: the pixel maps of stuff and things, and the stuff challenge of 2017."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import PositiveInt, TypeAdapter
 
-from tfseg.data.io import MAX_PIXELS
-from tfseg.data.readers.base import Pair, PairReader, register_reader
+from tfseg.data.io import MAX_PIXELS, read_mask
+from tfseg.data.readers.base import Pair, PairReader, class_ids, register_reader
 from tfseg.data.readers.cocostuff_labels import (
     CHALLENGE,
     CHALLENGE_COLORS,
@@ -108,8 +108,7 @@ class CocoStuffReader(PairReader):
             pairs = _maps(root / images, root / labels)
             classes, colors, void = (*THINGS, *STUFF), None, VOID
             if format == "stuffthingmaps":
-                stored = [i for i, name in enumerate(classes) if name not in REMOVED]
-                classes = tuple(classes[i] for i in stored)
+                classes, stored = _labelled_classes()
         super().__init__(
             pairs, classes, colors, ignore_label, stored=stored, void_labels=[void], color=True
         )
@@ -152,6 +151,67 @@ class CocoStuffReader(PairReader):
                 raise DataError(f"{origin} covers pixels of another region")
             mask[inside] = region.category_id
         return mask
+
+
+def _labelled_classes() -> tuple[tuple[str, ...], list[int]]:
+    """The 171 classes that COCO has labelled, and what pixel maps have for each."""
+    names = (*THINGS, *STUFF)
+    stored = [i for i, name in enumerate(names) if name not in REMOVED]
+    return tuple(names[i] for i in stored), stored
+
+
+class PixelMaps:
+    """COCO-Stuff's pixel maps beside COCO's objects, as far as there are any.
+
+    The classes are the 171 of `CocoStuffReader`'s "stuffthingmaps".
+
+    Attributes:
+        classes: their names.
+    """
+
+    def __init__(self, masks: Path, stems: Mapping[int, str], ignore_label: int) -> None:
+        """Finds the maps.
+
+        Args:
+            masks: folder of the pixel maps, PNGs.
+            stems: of each image's id, the name that its map has, without suffix.
+            ignore_label: the label of unlabelled pixels, and of all pixels of images without map.
+
+        Raises:
+            ValueError: an ignore label that is a class.
+            DataError: a missing folder, or one with a map of none of the images.
+        """
+        self.classes, stored = _labelled_classes()
+        self._stored, self._ignore_label = np.array(stored, np.int32), ignore_label
+        if 0 <= ignore_label < len(self.classes):
+            raise ValueError(
+                f"ignore_label {ignore_label} is a semantic class, one of {len(self.classes)}"
+            )
+        files = image_files(masks)
+        self._files = {number: files[stem] for number, stem in stems.items() if stem in files}
+        if not self._files:
+            first = next(iter(stems.values()))
+            raise DataError(
+                f"{masks} has a pixel map of none of the {len(stems)} images: there is no "
+                f"{first}.png, nor any other"
+            )
+
+    def read(self, image: int, size: tuple[int, int]) -> np.ndarray:
+        """The semantic mask int32 (H, W) of an image of this id and (height, width).
+
+        Raises:
+            DataError: a damaged file, one of another size, or a label that is no class.
+        """
+        if image not in self._files:
+            return np.full(size, self._ignore_label, np.int32)
+        path = self._files[image]
+        labels = read_mask(path)
+        if labels.shape != size:
+            raise DataError(f"{path} is {labels.shape}, its image {size}")
+        void = labels == VOID
+        ids = class_ids(labels, self._stored, void, str(path))
+        ids[void] = self._ignore_label
+        return ids
 
 
 def _maps(images: Path, labels: Path) -> list[Pair]:

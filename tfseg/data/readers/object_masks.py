@@ -11,7 +11,7 @@ from tfseg.data.io import read_image, read_mask
 from tfseg.data.outlines import mask_outline, stack_outlines
 from tfseg.data.readers.base import BaseReader, Pair, register_reader
 from tfseg.data.readers.files import check_pairs, complain, cut, image_files
-from tfseg.data.readers.voc import CLASSES, voc_pairs, voc_palette
+from tfseg.data.readers.voc import CLASSES, VOID, voc_pairs, voc_palette
 from tfseg.data.readers.voc_objects import objects_of
 from tfseg.data.regions import Region
 from tfseg.data.rle import encode_rle
@@ -40,6 +40,7 @@ class ObjectMaskReader(BaseReader):
     keypoint_names: tuple[str, ...] = ()
     skeleton: tuple[tuple[int, int], ...] = ()
     flip_pairs: tuple[tuple[int, int], ...] = ()
+    semantic_classes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -94,6 +95,14 @@ class ObjectMaskReader(BaseReader):
     def image_id(self, index: int) -> int:
         """The id of the image of sample ``index``: its place, from 1."""
         return range(len(self))[index] + 1
+
+    def known_images(self) -> range:
+        """The ids of the split's images."""
+        return range(1, len(self) + 1)
+
+    def void_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """Nothing: see `tfseg.data.sample.ObjectReader`."""
+        return np.zeros(size, bool)
 
     def _id(self, index: int, found: MaskObject) -> int:
         return self.image_id(index) * MAX_OBJECTS + found.number
@@ -239,3 +248,16 @@ class VocInstances(ObjectMaskReader):
             region = Region(y1, x1, numbers[y1:y2, x1:x2] == found.number)
             objects.append(MaskObject(found.number, found.label - 1, region))
         return (numbers.shape[0], numbers.shape[1]), objects
+
+    def void_mask(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """The void border, bool (H, W).
+
+        Raises:
+            DataError: a mask that cannot be read or has another size.
+        """
+        path = self._classes[index]
+        labels = read_mask(path)
+        if labels.shape != size:
+            raise DataError(f"{path} is {labels.shape}, its image {size}")
+        void: np.ndarray = labels == VOID
+        return void

@@ -67,11 +67,11 @@ def map_pixels(sample: Sample, change: Callable[[tf.Tensor], tf.Tensor]) -> Samp
 
 
 def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sample:
-    """Boxes, outlines and keypoints under an affine map.
+    """Boxes, outlines, keypoints and proposals under an affine map.
 
     A box becomes the bounds of its moved corners, clipped to the new image; boxes that leave it
-    go, with all that belongs to them. A keypoint that leaves it gets visibility 0. Outlines and
-    areas are not clipped.
+    go, with all that belongs to them. So does a proposal, to which nothing belongs. A keypoint
+    that leaves it gets visibility 0. Outlines and areas are not clipped.
 
     Args:
         matrix: float32 (2, 3), from old to new continuous coordinates (x, y).
@@ -80,17 +80,14 @@ def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sam
     out = dict(sample)
     height, width = (tf.cast(side, tf.float32) for side in size)
     if "boxes" in sample:
-        x1, y1, x2, y2 = tf.unstack(sample["boxes"], axis=-1)
-        xs, ys = tf.stack([x1, x2, x1, x2], -1), tf.stack([y1, y1, y2, y2], -1)
-        xs, ys = _affine(matrix, xs, ys)
-        xs, ys = tf.clip_by_value(xs, 0, width), tf.clip_by_value(ys, 0, height)
-        low = tf.stack([tf.reduce_min(xs, -1), tf.reduce_min(ys, -1)], -1)
-        high = tf.stack([tf.reduce_max(xs, -1), tf.reduce_max(ys, -1)], -1)
-        kept = tf.reduce_all(high - low > 1e-3, -1)
-        out["boxes"] = tf.boolean_mask(tf.concat([low, high], -1), kept)
+        boxes, kept = _moved_boxes(sample["boxes"], matrix, height, width)
+        out["boxes"] = tf.boolean_mask(boxes, kept)
         for key in ROWS:
             if key in sample:
                 out[key] = tf.boolean_mask(sample[key], kept)
+    if "proposals" in sample:
+        boxes, kept = _moved_boxes(sample["proposals"], matrix, height, width)
+        out["proposals"] = tf.boolean_mask(boxes, kept)
     if "edges" in out:
         x1, y1, x2, y2 = tf.unstack(out["edges"], axis=-1)
         ends = (*_affine(matrix, x1, y1), *_affine(matrix, x2, y2))
@@ -105,6 +102,19 @@ def move_points(sample: Sample, matrix: tf.Tensor, size: tuple[Any, Any]) -> Sam
         visibility = tf.where(inside, visibility, 0.0)
         out["keypoints"] = tf.stack([x, y, visibility], -1)
     return out
+
+
+def _moved_boxes(
+    boxes: tf.Tensor, matrix: tf.Tensor, height: tf.Tensor, width: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The bounds of moved boxes in the image, and which of them have an area there."""
+    x1, y1, x2, y2 = tf.unstack(boxes, axis=-1)
+    xs, ys = tf.stack([x1, x2, x1, x2], -1), tf.stack([y1, y1, y2, y2], -1)
+    xs, ys = _affine(matrix, xs, ys)
+    xs, ys = tf.clip_by_value(xs, 0, width), tf.clip_by_value(ys, 0, height)
+    low = tf.stack([tf.reduce_min(xs, -1), tf.reduce_min(ys, -1)], -1)
+    high = tf.stack([tf.reduce_max(xs, -1), tf.reduce_max(ys, -1)], -1)
+    return tf.concat([low, high], -1), tf.reduce_all(high - low > 1e-3, -1)
 
 
 def _affine(matrix: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
