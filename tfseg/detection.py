@@ -118,6 +118,7 @@ def make_detection_dataset(
         cache_dir=run_dir / "cache",
         buckets=data.buckets,
         divisor=data.divisor,
+        proposals="proposals" in reader.keys(),  # noqa: SIM118 (not a mapping)
         **_learnt(model),
     )
 

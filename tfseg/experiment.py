@@ -16,6 +16,7 @@ from tfseg.data.pipeline import training_dataset
 from tfseg.data.sample import Reader
 from tfseg.data.transforms import make_transforms
 from tfseg.detection import BEST_METRIC, check_classes, detector_kit, is_detector
+from tfseg.detector_data import extended
 from tfseg.evaluation import Pictures, check_metrics, evaluate
 from tfseg.kit import Kit
 from tfseg.losses import SemanticLoss
@@ -44,7 +45,12 @@ def open_split(experiment: config.Experiment, split: str) -> Reader:
         raise config.ConfigError(f"the experiment has no data.{split}")
     reader = open_reader(section.reader, experiment.data.ignore_label, **section.options)
     if is_detector(experiment):
-        return check_classes(experiment, reader, split)
+        return extended(experiment, check_classes(experiment, reader, split), split)
+    if experiment.data.semantic_labels is not None or section.proposals is not None:
+        raise config.ConfigError(
+            f"data.semantic_labels and data.{split}.proposals are for detectors, which "
+            f"{experiment.model.name!r} is not"
+        )
     outputs = experiment.model.num_classes
     # One output is the logit of the second of two classes.
     if len(reader.classes) != max(outputs, 2):

@@ -30,10 +30,16 @@ class Model(Section):
 
 
 class Split(Section):
-    """One split of a data set: a registered reader and its options."""
+    """One split of a data set: a registered reader and its options.
+
+    ``proposals``: a file of COCO's results, from whose boxes, the best ``max_proposals`` of each
+    image, a detector's heads learn, not from those that it proposes itself.
+    """
 
     reader: str
     options: dict[str, Any] = {}
+    proposals: Path | None = None
+    max_proposals: int = Field(1000, gt=0)
 
 
 class Data(Section):
@@ -42,12 +48,15 @@ class Data(Section):
     ``transforms`` is a list of one-key mappings ``{name: {option: value}}``, applied in order
     to the training split. For detectors, whose images differ in size, ``buckets`` are the
     (height, width) that batches are padded to, or else multiples of ``divisor``.
+    ``semantic_labels``: what a detector's semantic branch learns, "instances" or "masks"; see
+    `tfseg.data.semantic_labels`.
     """
 
     train: Split
     validation: Split | None = None
     transforms: list[dict[str, dict[str, Any]]] = []
     ignore_label: int = 255
+    semantic_labels: Literal["instances", "masks"] | None = None
     buckets: list[tuple[int, int]] | None = None
     divisor: int = Field(32, gt=0)
     cache: Literal["none", "memory", "disk"] = "none"
