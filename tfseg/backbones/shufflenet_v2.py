@@ -140,7 +140,7 @@ def _block(
     name: str,
 ) -> Any:
     """Half of the channels, or a projection of all, beside 1x1 -> 3x3 depthwise -> 1x1."""
-    depthwise = {
+    depthwise: dict[str, Any] = {
         "stride": stride,
         "dilation": dilation,
         "initializer": _filler(style, 1, kernel=3),

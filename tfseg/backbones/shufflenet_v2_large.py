@@ -128,7 +128,8 @@ class _Block:
 def _large_block(
     x: Any, filters: int, block: _Block, groups: int, context: bool, norm: Norm, name: str
 ) -> Any:
-    half, step = filters // 2, {"stride": block.stride, "dilation": block.before, "norm": norm}
+    half = filters // 2
+    step: dict[str, Any] = {"stride": block.stride, "dilation": block.before, "norm": norm}
     kept, entry = shuffled_halves(x, name)
     if block.project:
         kept = _unit(kept, half, 3, relu=False, name=f"{name}.proj", **step)
@@ -149,7 +150,8 @@ def _large_block(
 def _exlarge_block(
     x: Any, filters: int, block: _Block, groups: int, context: bool, norm: Norm, name: str
 ) -> Any:
-    half, step = filters // 2, {"stride": block.stride, "dilation": block.before, "norm": norm}
+    half = filters // 2
+    step: dict[str, Any] = {"stride": block.stride, "dilation": block.before, "norm": norm}
     if block.project:
         entry = x
         kept = _unit(x, filters - half, 3, name=f"{name}.proj", **step)

@@ -52,9 +52,9 @@ _DETECTRON: _Suffixes = {
 _SUFFIXES = {
     "torchvision": _TORCH,
     "detectron2": _TORCH,
-    "megvii": _TORCH,
     "caffe": _CAFFE,
     "detectron": _DETECTRON,
+    "megvii": _TORCH,
 }
 _STATISTICS = ("moving_mean", "moving_variance")
 
