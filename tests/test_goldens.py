@@ -28,6 +28,7 @@ SLOW = (
     "caffe__voc-fcn32s",
     "caffe__voc-fcn8s",
     "caffe__voc-fcn8s-atonce",
+    "detectron2__cascade_mask_rcnn_R_50_FPN",
     "detectron2__keypoint_rcnn_R_50_FPN",
     "detectron2__mask_rcnn_R_101_FPN",
     "detectron2__mask_rcnn_R_50_C4",

@@ -41,10 +41,13 @@ def test_counts_of_a_checkpoint():
     assert counts(params) == (1, {"keypoints": 4})
     params["roi_heads.mask_predictor.mask_fcn_logits.bias"] = [2]
     assert counts(params) == (1, {"keypoints": 4, "mask": True})
+    assert counts({"roi_heads.box_predictor.0.cls_score.bias": [6]}) == (5, {})
 
 
 class _Detector:
     """Finds what it is told to."""
+
+    box_stages = (None,)
 
     def __init__(self, anchors, proposals, detections):
         self._anchors, self._proposals, self._detections = anchors, proposals, detections
@@ -64,6 +67,20 @@ class _Detector:
 
     def __call__(self, images, training):
         return {key: value[None] for key, value in self._detections.items()}
+
+
+class _Cascade(_Detector):
+    """Remembers the proposals that it was given."""
+
+    box_stages, seen = (None,) * 3, None
+
+    def candidates(self, features, proposals, valid, sizes):
+        assert valid.all()
+        assert sizes.tolist() == [[64, 96]]
+        self.seen = proposals
+
+    def detections(self, candidates):
+        return self(None, False)
 
 
 def _boxes(number, seed=0):
@@ -112,6 +129,17 @@ def _errors(found, golden):
 
 def test_equal_sets(found, golden):
     assert set(_errors(found, golden).values()) == {0.0}
+
+
+def test_a_cascade_starts_from_the_goldens_proposals(found, golden):
+    """If these are all: of the first 300 of more the detections would be others."""
+    cascade = _Cascade(found._anchors, found._proposals, found._detections)
+    assert _errors(cascade, golden)["det_boxes"] == 0
+    np.testing.assert_array_equal(cascade.seen, golden["proposals"][None])
+    cascade.seen = None
+    golden |= {"proposals": _boxes(300), "proposal_logits": np.zeros(300, "float32")}
+    assert _errors(cascade, golden)["det_boxes"] == 0
+    assert cascade.seen is None
 
 
 def test_another_anchor(found, golden):

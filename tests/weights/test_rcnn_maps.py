@@ -106,6 +106,39 @@ def test_names_of_detectron2s_c4():
     assert names["sem_seg_head.p5.2"] == "sem_seg_head.p5.2"
 
 
+def test_a_cascades_heads_are_numbered_in_detectron2():
+    """configs/Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml; no other code base's files have cascades."""
+    names = maps.layer_names(_without_weights("cascade_mask_rcnn_resnet50_fpn"), "detectron2")
+    for stage in range(3):
+        fc1 = f"roi_heads.box_head.{stage}.fc1"
+        assert (names[fc1].name, set(names[fc1].convert)) == (fc1, {"kernel"})
+        for same in (f"box_head.{stage}.fc2", f"box_predictor.{stage}.bbox_pred"):
+            assert names[f"roi_heads.{same}"] == f"roi_heads.{same}"
+    assert names["backbone.conv1"] == "backbone.bottom_up.stem.conv1"
+    for style in ("torchvision", "detectron"):
+        with pytest.raises(ValueError, match=f"takes no weights of origin '{style}'"):
+            maps.layer_names(_stub("cascade_rcnn_resnet50_fpn", style=style), style)
+
+
+def test_a_guided_pyramid_finds_the_plain_ones_layers_in_detectron2():
+    plain, guided = (
+        maps.layer_names(_without_weights(f"mask_rcnn_resnet50_{kind}"), "detectron2")
+        for kind in ("fpn", "sfpn")
+    )
+    own = {name for name in guided if name not in plain}
+    assert all(_name(guided[name]) == _name(plain[name]) for name in plain)
+    assert {name.split(".")[0] for name in own} == {"sfpn", "sem_seg_head"}
+
+
+@pytest.mark.parametrize("family", ["cascade_mask_rcnn", "mask_rcnn"])
+@pytest.mark.parametrize("trunk", ["resnet101_sfpn", "resnext101_64x4d_fpn", "resnet50_fpn"])
+def test_trunks_of_cascades_and_guided_pyramids(family, trunk):
+    model = _stub(f"{family}_{trunk}")
+    model.layers = [SimpleNamespace(name="backbone.layer1.0.conv2", weights=[0])]
+    names, _ = maps.backbone_layer_names(model, "detectron")
+    assert names == {"backbone.layer1.0.conv2": "res2_0_branch2b"}
+
+
 @pytest.mark.parametrize(
     ("style", "origin"),
     [

@@ -14,7 +14,8 @@ from tfseg.registry import Spec
 from tfseg.weights.maps.common import Architecture, Map, Target, Translate
 from tfseg.weights.maps.semantic_fpn import FPN_UNUSED, detectron2_resnet
 
-_FC1 = "roi_heads.box_head.fc1"
+#: also of each of a cascade's box heads
+_FC1 = re.compile(r"roi_heads\.box_head\.(\d\.)?fc1$")
 _RES5 = "roi_heads.res5."
 #: bins of a region for the box head
 _BINS = 7
@@ -39,7 +40,7 @@ def _detectron2(trunk: str) -> Translate:
             return trunk + detectron2_resnet(name.removeprefix("backbone."))
         if name.startswith(_RES5):
             return "roi_heads." + detectron2_resnet("layer4." + name.removeprefix(_RES5))
-        if name == _FC1:
+        if _FC1.match(name):
             return _first_dense(name)
         return f"backbone.{name}" if name.startswith("fpn_") else name
 
@@ -71,7 +72,7 @@ def _torchvision(name: str) -> str | Target:
         return f"roi_heads.keypoint_head.{2 * (int(match[1]) - 1)}"
     if name == "proposal_generator.rpn_head.conv":
         return Target("rpn.head.conv.0.0", alternative="rpn.head.conv")
-    if name == _FC1:
+    if _FC1.match(name):
         return _first_dense("roi_heads.box_head.fc6")
     return _TORCHVISION.get(name, name)
 
@@ -128,7 +129,7 @@ def _detectron(layout: str, levels: str) -> Translate:
             return f"fpn_inner_{blob}" + ("_lateral" if level < 5 else "")
         if name in _DETECTRON_RPN:
             return _DETECTRON_RPN[name] + levels
-        if name == _FC1:
+        if _FC1.match(name):
             return _first_dense("fc6")
         if match := re.match(r"roi_heads\.mask_head\.mask_(fcn\d)$", name):
             return f"_[mask]_{match[1]}"
@@ -166,7 +167,12 @@ def _check_scale(spec: Spec, names: Collection[str]) -> None:
 def _detectrons() -> tuple[Map, ...]:
     """The maps of Detectron's networks, one a trunk."""
     return tuple(
-        Map(f"*_rcnn_{layout}_{kind}", "detectron", _detectron(layout, levels), _DETECTRON_UNUSED)
+        Map(
+            f"[!c]*_rcnn_{layout}_{kind}",
+            "detectron",
+            _detectron(layout, levels),
+            _DETECTRON_UNUSED,
+        )
         for layout in RESNETS
         for kind, levels in (("c[45]", ""), ("fpn", "_fpn2"))
     )
@@ -195,10 +201,12 @@ _HEADS = (
 
 ARCHITECTURE = Architecture(
     networks=(
-        Map("*_rcnn_res*_fpn", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
+        # What a semantic-guided pyramid has beside these it does not find in detectron2's files.
+        Map("*_rcnn_res*_*fpn", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
         Map("*_rcnn_res*_c[45]", "detectron2", _detectron2("backbone."), FPN_UNUSED),
         Map("panoptic_fpn_res*", "detectron2", _detectron2("backbone.bottom_up."), FPN_UNUSED),
-        Map("*_rcnn_res*_fpn", "torchvision", _torchvision),
+        # torchvision and the first Detectron have no cascades.
+        Map("[!c]*_rcnn_res*_fpn", "torchvision", _torchvision),
         *_detectrons(),
     ),
     trunks=(
