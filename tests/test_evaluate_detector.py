@@ -178,6 +178,17 @@ def test_stuff_has_a_legend():
     assert first not in colors
 
 
+def test_labels_that_no_detection_has_are_not_drawn():
+    """Those of a branch that is there to be trained."""
+    sample = Found()[0]
+    sheets = []
+    for mask in ({}, {"mask": np.full(SIZES[0], 2, np.int32)}):
+        pictures = InstancePictures(Found(), 1, 0.5)
+        pictures.add(sample | mask, square(sample, 0.6))
+        sheets.append(pictures.sheet())
+    np.testing.assert_array_equal(*sheets)
+
+
 def test_pictures_of_some_images_and_strong_detections():
     reader = Found()
     pictures = InstancePictures(reader, 2, score_threshold=0.5)

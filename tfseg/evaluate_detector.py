@@ -100,7 +100,9 @@ class InstancePictures:
         colors = instance_colors(boxes)
         if "crowd" in sample:
             colors[sample["crowd"]] = GRAY
-        truth = self._truth(sample, image, boxes, colors)
+        # Labels that only a branch in training learns are not compared with anything.
+        mask = None if detections.semantic is None else sample.get("mask")
+        truth = self._truth(sample, mask, image, boxes, colors)
         found = detections.above(self._threshold).at_size(size)
         shown = draw_detections(
             image,
@@ -110,17 +112,21 @@ class InstancePictures:
             colors=matching_colors(found.boxes, boxes, colors),
         )
         self._rows.append([image, truth, shown])
-        for labels in (sample.get("mask"), found.semantic):
+        for labels in (mask, found.semantic):
             self._shown |= set() if labels is None else set(np.unique(labels).tolist())
 
     def _truth(
-        self, sample: Sample, image: np.ndarray, boxes: np.ndarray, colors: np.ndarray
+        self,
+        sample: Sample,
+        mask: np.ndarray | None,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        colors: np.ndarray,
     ) -> np.ndarray:
         """The labelled objects, on the semantic labels of a panoptic split."""
         size = image.shape[:2]
-        if "mask" in sample:
-            mask = Image.fromarray(sample["mask"])
-            labels = np.array(mask.resize(size[::-1], Image.Resampling.NEAREST))
+        if mask is not None:
+            labels = np.array(Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
             labels[labels == self._ignore_label] = 0
             image = overlay(image, labels, palette(), alpha=0.3, ignore_label=0)
         regions, keypoints = None, None
