@@ -42,6 +42,38 @@ PARAMETERS = {
     "panoptic_fpn_resnet101": (65_019_238, 105_344, 64_691_494),
     "panoptic_fpn_resnet50": (46_027_110, 53_120, 45_751_590),
 }
+#: What a cascade has more: two box heads, and three predictors of one box for all classes in
+#: place of one of a box for each. With masks on a ResNet-50: detectron2's 72 038 046.
+CASCADE = 2 * (12_544 + 1 + 1_024 + 1) * 1_024 + (1_024 + 1) * (3 * (81 + 4) - (81 + 4 * 80))
+#: What a semantic-guided pyramid has more: seven 3x3 convolutions without biases, four of them
+#: from 256 channels, and their group norms; the classifier of 80 classes and the background; and
+#: a 1x1 convolution to each of four levels.
+GUIDANCE = 9 * (4 * 256 + 3 * 128) * 128 + 7 * 2 * 128 + (128 + 1) * 81 + 4 * (128 + 1) * 256
+
+
+def _more(family, trunk, count):
+    """The counts of a detector in PARAMETERS with so many parameters more, which train."""
+    total, norms, trainable = PARAMETERS[f"{family}_{trunk}"]
+    return total + count, norms, trainable + count
+
+
+PYRAMIDS = (
+    "mobilenet_v2_fpn",
+    "resnet50_fpn",
+    "resnet101_fpn",
+    "resnext101_32x8d_fpn",
+    "resnext101_64x4d_fpn",
+)
+for _family, _cascade in (("faster_rcnn", "cascade_rcnn"), ("mask_rcnn", "cascade_mask_rcnn")):
+    for _trunk in PYRAMIDS[:3]:
+        PARAMETERS[f"{_family}_{_trunk.replace('_fpn', '_sfpn')}"] = _more(
+            _family, _trunk, GUIDANCE
+        )
+        PARAMETERS[f"{_cascade}_{_trunk.replace('_fpn', '_sfpn')}"] = _more(
+            _family, _trunk, GUIDANCE + CASCADE
+        )
+    for _trunk in PYRAMIDS:
+        PARAMETERS[f"{_cascade}_{_trunk}"] = _more(_family, _trunk, CASCADE)
 #: without the norms, as torchvision, detectron2 and Detectron count theirs
 PEERS = [
     (41_755_286, "faster_rcnn_resnet50_fpn", {"num_classes": 90, "style": "torchvision"}),
@@ -51,6 +83,7 @@ PEERS = [
     (44_347_573, "mask_rcnn_resnet50_fpn", {"style": "detectron"}),
     (35_918_065, "mask_rcnn_resnet50_c4", {"style": "detectron"}),
     (102_096_053, "mask_rcnn_resnext101_64x4d_fpn", {"style": "detectron"}),
+    (72_038_046 - 53_120, "cascade_mask_rcnn_resnet50_fpn", {}),
 ]
 SLOW = ("resnet101", "resnext101")
 
@@ -132,18 +165,25 @@ def test_torchvision_divides_the_image_by_the_map(style, last):
         np.testing.assert_allclose(corner, (480 - stride, 640 - stride))
 
 
-def _detector(num_classes=2):
-    """All heads of instances on the smallest trunk, with few proposals."""
-    options = {"keypoints": 3, "mask": True, "max_detections": 5, "score_threshold": 0.0}
-    found = tfseg.build("keypoint_rcnn_mobilenet_v2_fpn", num_classes, **options)
+#: on the smallest trunk all heads of instances, and a cascade on a guided pyramid
+WHOLE = {
+    "keypoint_rcnn_mobilenet_v2_fpn": {"keypoints": 3, "mask": True},
+    "cascade_mask_rcnn_mobilenet_v2_sfpn": {},
+}
+
+
+def _detector(name, num_classes=2):
+    """With few proposals."""
+    options = {"max_detections": 5, "score_threshold": 0.0, **WHOLE[name]}
+    found = tfseg.build(name, num_classes, **options)
     found.thresholds = replace(found.thresholds, pre_nms=(60, 60), post_nms=(40, 40))
     return found
 
 
-@pytest.fixture(scope="module")
-def model():
+@pytest.fixture(scope="module", params=WHOLE)
+def model(request):
     keras.utils.set_random_seed(0)
-    return _detector()
+    return _detector(request.param)
 
 
 def _images(batch, seed=0, size=(65, 97)):
@@ -164,8 +204,9 @@ def test_outputs(model, batch):
         "classes": (batch, 5),
         "valid": (batch, 5),
         "masks": (batch, 5, 28, 28),
-        "keypoints": (batch, 5, 3, 3),
     }
+    if model.keypoint_head is not None:
+        shapes["keypoints"] = (batch, 5, 3, 3)
     assert {key: value.shape for key, value in found.items()} == shapes
     assert found["valid"].all()
     boxes = found["boxes"]
@@ -220,16 +261,14 @@ def test_every_variable_has_a_gradient(model):
     def outputs():
         features = model.features(_images(1), training=True)
         logits, deltas = model.rpn_outputs(features)
-        classes, offsets, _ = model.box_outputs(features, boxes, training=True)
-        masks = model.mask_outputs(features, boxes, training=True)
-        return [
-            *logits,
-            *deltas,
-            classes,
-            offsets,
-            masks,
-            model.keypoint_outputs(features, boxes, training=True),
-        ]
+        found = [*logits, *deltas, model.mask_outputs(features, boxes, training=True)]
+        for stage in range(len(model.box_stages)):
+            found += model.box_outputs(features, boxes, training=True, stage=stage)[:2]
+        if model.keypoint_head is not None:
+            found.append(model.keypoint_outputs(features, boxes, training=True))
+        if model.semantic_head is not None:
+            found.append(model.semantic_outputs(features, _images(1), training=True))
+        return found
 
     with tf.GradientTape() as tape:
         # A random projection: of a plain sum some parts have none.
@@ -249,7 +288,7 @@ def test_every_variable_has_a_gradient(model):
 def test_weights_come_back(model, tmp_path, extension):
     path = tmp_path / f"own.{extension}"
     model.save_weights(path) if extension == "weights.h5" else save_weights(model, path)
-    again = _detector()
+    again = _detector(model.spec.name)
     load_weights(again, path)
     images = _images(1)
     expected, found = _run(model, images), _run(again, images)
@@ -260,12 +299,18 @@ def test_weights_come_back(model, tmp_path, extension):
 def test_another_number_of_classes_takes_all_but_the_heads(model, tmp_path, caplog):
     path = tmp_path / "own.safetensors"
     save_weights(model, path)
-    again = _detector(num_classes=3)
+    again = _detector(model.spec.name, num_classes=3)
     load_weights(again, path, skip_heads=True)
-    for name in ("cls_score", "bbox_pred"):
-        assert f"roi_heads.box_predictor.{name}" in caplog.text
+    number, fc2 = "", "roi_heads.box_head.fc2"
+    if len(model.box_stages) > 1:
+        number, fc2 = ".2", "roi_heads.box_head.2.fc2"
+        # A cascade's boxes are for all classes; the semantic branch learns the classes.
+        assert "bbox_pred" not in caplog.text
+        assert "sem_seg_head.predictor" in caplog.text
+    else:
+        assert "roi_heads.box_predictor.bbox_pred" in caplog.text
+    assert f"roi_heads.box_predictor{number}.cls_score" in caplog.text
     assert "score_lowres" not in caplog.text
-    fc2 = "roi_heads.box_head.fc2"
     for ours, theirs in zip(
         again.get_layer(fc2).weights, model.get_layer(fc2).weights, strict=True
     ):

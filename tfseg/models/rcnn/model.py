@@ -271,7 +271,8 @@ class RCNN(keras.Model):
     def moved(self, deltas: Any, boxes: Any, sizes: Any, stage: int) -> Any:
         """Where a stage that is not the last moves its regions to, (B, R, 4), cut to the image.
 
-        Nothing is learnt through it: the next stage takes its regions as they are.
+        Nothing is learnt through it: the next stage takes its regions as they are. A box that is
+        not finite becomes one without area.
 
         Args:
             deltas: (B, R, 1, 4), the stage's.
@@ -280,7 +281,8 @@ class RCNN(keras.Model):
             stage: which.
         """
         boxes = decode(deltas[:, :, 0], boxes, self.box_weights[stage])
-        return ops.stop_gradient(clip(boxes, sizes))
+        finite = ops.all(ops.isfinite(boxes), axis=-1, keepdims=True)
+        return ops.stop_gradient(clip(ops.where(finite, boxes, 0.0), sizes))
 
     def mask_outputs(
         self, features: dict[str, Any], boxes: Any, shared: Any = None, training: bool = False
