@@ -4,8 +4,9 @@ import pytest
 
 import tfseg
 from tfseg.backbones import DEEP_SHUFFLENETS, SHUFFLENETS, shufflenet_v2, shufflenet_v2_deep
-from tfseg.backbones.shufflenet_v2 import add_global_context, shuffled_halves
+from tfseg.backbones.shufflenet_v2 import shuffled_halves
 from tfseg.backbones.shufflenet_v2_large import DeepLayout
+from tfseg.layers.context import add_global_context
 from tfseg.registry import Preprocessing
 
 LAYOUTS = sorted(SHUFFLENETS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tfseg.layers.context import add_global_context
 from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d, filler
 
 
@@ -60,6 +61,7 @@ def _bottleneck(
     dilation: int,
     groups: int,
     project: bool,
+    global_context: bool,
     norm: Norm,
     name: str,
 ) -> Any:
@@ -77,7 +79,10 @@ def _bottleneck(
         name=f"{name}.conv2",
         initializer=FAN_OUT,
     )
-    y = keras.layers.ReLU(name=f"{name}.relu2")(norm(y, f"{name}.bn2"))
+    y = norm(y, f"{name}.bn2")
+    if global_context:
+        y = add_global_context(y, name)
+    y = keras.layers.ReLU(name=f"{name}.relu2")(y)
     y = conv2d(y, filters, 1, name=f"{name}.conv3", initializer=FAN_OUT)
     y = norm(y, f"{name}.bn3")
     if project:
@@ -96,6 +101,7 @@ def resnet_stage(
     stride_in: str = "3x3",
     dilation: int = 1,
     first_dilation: int | None = None,
+    global_context: bool = False,
     norm: Norm,
     name: str,
 ) -> Any:
@@ -109,6 +115,7 @@ def resnet_stage(
         stride_in: see `resnet`.
         dilation: of the 3x3 convolutions.
         first_dilation: that of the first block; None: the same.
+        global_context: see `tfseg.layers.context.add_global_context`.
         norm: see `tfseg.layers.conv.batch_norm`.
         name: of the stage; its blocks are "<name>.0" and so on.
 
@@ -128,6 +135,7 @@ def resnet_stage(
             dilation=first_dilation or dilation if block == 0 else dilation,
             groups=net.groups,
             project=block == 0,
+            global_context=global_context,
             norm=norm,
             name=f"{name}.{block}",
         )
@@ -144,6 +152,7 @@ def resnet(
     stem: str = "plain",
     ceil_mode: bool = False,
     dilate_first_block: bool = False,
+    global_context: bool = False,
     norm: Norm | None = None,
     prefix: str = "",
 ) -> dict[str, Any]:
@@ -160,6 +169,7 @@ def resnet(
         ceil_mode: the stem's pool rounds sizes up, as in Caffe.
         dilate_first_block: the first block of a dilated stage has the stage's dilation, as in
             PSPNet's prototxt, and not the previous one's, as in torchvision.
+        global_context: see `tfseg.layers.context.add_global_context`: on the 3x3 of each block.
         norm: see `tfseg.layers.conv.batch_norm`; None: batch, epsilon 1e-5, momentum 0.9.
         prefix: of every layer name.
 
@@ -196,6 +206,7 @@ def resnet(
             stride_in=stride_in,
             dilation=dilation,
             first_dilation=None if dilate_first_block else before,
+            global_context=global_context,
             norm=norm,
             name=f"{prefix}layer{stage}",
         )

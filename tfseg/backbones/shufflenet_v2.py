@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from tfseg.layers.context import add_global_context
 from tfseg.layers.conv import MaxPool2D, Norm, batch_norm, conv2d, filler
 from tfseg.layers.shuffle import ChannelShuffle
 
@@ -63,30 +64,6 @@ def depthwise_conv(
         depthwise_initializer=initializer,
         name=name,
     )(x)
-
-
-def add_global_context(x: Any, name: str) -> Any:
-    """The map plus a 1x1 convolution of its global average, which starts at zero.
-
-    Megvii's slides on COCO 2018 name "ShuffleV2 with GAP" (global average pooling, "add global
-    information") and do not show the block, nor is it in the released code. This is the simplest
-    reading, and ours: one vector an image, added to what a block computes, where the released
-    ExLarge has its squeeze-and-excitation. From zero, a pretrained trunk first computes what it
-    did.
-
-    Args:
-        x: (B, H, W, C).
-        name: of the block.
-
-    Returns:
-        (B, H, W, C).
-    """
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.context.pool")(x)
-    zeros = filler("Zeros")
-    context = conv2d(
-        pooled, x.shape[-1], 1, use_bias=True, initializer=zeros, name=f"{name}.context"
-    )
-    return keras.layers.Add(name=f"{name}.context.add")([x, context])
 
 
 def shuffled_halves(x: Any, name: str) -> tuple[Any, Any]:
@@ -188,7 +165,7 @@ def shufflenet_v2(
             channels) or "megvii" (blocks start with it; a projection keeps its input's).
         output_stride: 8, 16 or 32; past it stages dilate instead of striding, their first block
             with the dilation before it.
-        global_context: see `add_global_context`.
+        global_context: see `tfseg.layers.context.add_global_context`.
         norm: None: the style's own, trained.
         prefix: of every layer name; names are torchvision's, in both styles.
 

@@ -14,13 +14,13 @@ import keras
 
 from tfseg.backbones.shufflenet_v2 import (
     MEGVII_FIRST,
-    add_global_context,
     depthwise_conv,
     megvii_filler,
     shuffled_halves,
     stage_steps,
     style_norm,
 )
+from tfseg.layers.context import add_global_context
 from tfseg.layers.conv import MaxPool2D, Norm, conv2d
 
 
@@ -190,7 +190,7 @@ def shufflenet_v2_deep(
         layout: a key of DEEP_SHUFFLENETS.
         output_stride: 8, 16 or 32; past it stages dilate instead of striding, as in
             `tfseg.backbones.resnet`.
-        global_context: see `tfseg.backbones.shufflenet_v2.add_global_context`.
+        global_context: see `tfseg.layers.context.add_global_context`.
         norm: None: the layout's own, trained.
         prefix: of every layer name; names are those of the released modules.
 

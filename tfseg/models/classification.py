@@ -195,7 +195,7 @@ for _layout in SHUFFLENETS:
 
 #: of each deep ShuffleNetV2. Large's evaluation subtracts a mean image of 224 x 224, lighter above
 #: than below: Caffe's means over such an image stand in for it here.
-_DEEP_PREPROCESSING = {
+DEEP_PREPROCESSING = {
     "shufflenet_v2_large": CAFFE_BGR_MEAN,
     "shufflenet_v2_exlarge": RAW_BGR,
 }
@@ -207,7 +207,7 @@ def _register_deep_shufflenet(layout: str) -> None:
         task="classification",
         paper=_PAPERS["shufflenet"],
         num_classes=1000,
-        preprocessing=_DEEP_PREPROCESSING[layout],
+        preprocessing=DEEP_PREPROCESSING[layout],
     )
     def build(
         num_classes: int,

@@ -20,7 +20,14 @@ from tfseg.models.rcnn.conventions import CONVENTIONS, STYLES, Conventions
 from tfseg.models.rcnn.layout import ROI_FUSIONS, Layout, Thresholds
 from tfseg.models.rcnn.model import RCNN
 from tfseg.models.rcnn.semantic_guidance import semantic_classifier
-from tfseg.models.rcnn.trunks import PYRAMID, SINGLE, mobilenet_trunk, resnet_trunk, split
+from tfseg.models.rcnn.trunks import (
+    PYRAMID,
+    SINGLE,
+    mobilenet_trunk,
+    resnet_trunk,
+    shufflenet_trunk,
+    split,
+)
 from tfseg.models.semantic_fpn import semantic_features, semantic_predictor
 from tfseg.ops.roi import check_rule
 
@@ -157,9 +164,10 @@ def assemble(trunk: str, num_classes: int, family: str, options: dict[str, Any])
         raise ValueError(f"freeze_at must lie in 0..5, not {options['freeze_at']!r}")
     name, kind = split(trunk)
     res5 = None
-    if name == "mobilenet_v2":
+    if name in ("mobilenet_v2", "shufflenet_v2_gap"):
         rules = CONVENTIONS["detectron2"]
-        maps = mobilenet_trunk(trunk, options)
+        make = mobilenet_trunk if name == "mobilenet_v2" else shufflenet_trunk
+        maps = make(trunk, options)
     else:
         rules = conventions(options["style"])
         maps, res5 = resnet_trunk(trunk, rules.style, options)

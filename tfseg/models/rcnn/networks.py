@@ -3,7 +3,13 @@
 import inspect
 from typing import Any
 
-from tfseg.models.classification import IMAGENET_RGB, mobilenet_preprocessing
+from tfseg.backbones import DEEP_SHUFFLENETS
+from tfseg.models.classification import (
+    DEEP_PREPROCESSING,
+    IMAGENET_RGB,
+    mobilenet_preprocessing,
+    shufflenet_preprocessing,
+)
 from tfseg.models.rcnn.assembly import assemble, conventions
 from tfseg.models.rcnn.conventions import CAFFE2_BGR, DETECTRON2_BGR, DETECTRON_BGR
 from tfseg.models.rcnn.model import RCNN
@@ -27,6 +33,13 @@ def _resnet_preprocessing(trunk: str) -> Any:
         return CAFFE2_BGR if "32x8d" in trunk else DETECTRON2_BGR
 
     return of
+
+
+def _shufflenet_preprocessing(options: dict[str, Any]) -> Preprocessing:
+    layout = options["layout"]
+    if layout in DEEP_SHUFFLENETS:
+        return DEEP_PREPROCESSING[layout]
+    return shufflenet_preprocessing(options)
 
 
 #: options of all detectors and their defaults; what they mean stands in `_register_detector`
@@ -64,9 +77,18 @@ def _options(trunk: str, own: dict[str, Any]) -> dict[str, Any]:
         options |= _SEMANTIC
     if kind == "c4":
         options.pop("mask_convolutions", None)
-    if trunk.startswith("mobilenet"):
+    if trunk.startswith("resnet") and kind not in SINGLE:
+        options["global_context"] = False
+    elif trunk.startswith("mobilenet"):
         del options["norm_epsilon"]
         options["style"] = "torchvision"
+    elif trunk.startswith("shufflenet"):
+        del options["norm_epsilon"]
+        options |= {
+            "style": "megvii",
+            "layout": "shufflenet_v2_exlarge",
+            "global_context": True,
+        }
     return options
 
 
@@ -92,7 +114,12 @@ def _register_detector(
             num_classes: without the background.
             style: "detectron2", "torchvision" or "detectron": whose conventions and
                 preprocessing, see `Conventions`; weights of one are wrong in another. On a
-                MobileNetV2, "torchvision" or "keras", its padding.
+                MobileNetV2, "torchvision" or "keras", its padding; on a ShuffleNetV2,
+                "megvii" or "torchvision", whose block.
+            layout: of a ShuffleNetV2. Which one Megvii's detectors had is not public: ExLarge,
+                the default, is what they released beside the paper's sizes.
+            global_context: the image's average joins what each block of the trunk computes; see
+                `tfseg.layers.context`.
             norm: of the trunk: "frozen_batch", "batch" or "sync_batch".
             norm_epsilon: of the trunk's norms; torchvision's published detectors need 0.
             freeze_at: how much of the trunk does not train: 0 nothing, 1 the stem, 2 the first
@@ -127,8 +154,11 @@ def _register_detector(
         for option, default in options.items()
     ]
     build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    mobile = trunk.startswith("mobilenet")
-    preprocessing = mobilenet_preprocessing if mobile else _resnet_preprocessing(trunk)
+    preprocessing = _resnet_preprocessing(trunk)
+    if trunk.startswith("mobilenet"):
+        preprocessing = mobilenet_preprocessing
+    elif trunk.startswith("shufflenet"):
+        preprocessing = _shufflenet_preprocessing
     register(name, task=task, paper=paper, num_classes=num_classes, preprocessing=preprocessing)(
         build
     )
@@ -153,6 +183,7 @@ for _trunk in ("resnet50_c4", "resnet101_c4", "resnet50_c5", *_PYRAMIDS, *_GUIDE
 for _trunk in (*_PYRAMIDS, *_GUIDED):
     _register_detector("cascade_rcnn", _trunk, "detection", CASCADE, 80, {})
     _register_detector("cascade_mask_rcnn", _trunk, "instance", CASCADE, 80, _MASK)
+_register_detector("mask_rcnn", "shufflenet_v2_gap_fpn", "instance", MASK, 80, _MASK)
 for _trunk in ("resnet50_fpn", "resnet101_fpn", "mobilenet_v2_fpn"):
     _register_detector(
         "panoptic_fpn",

@@ -4,9 +4,18 @@ from typing import Any
 
 import keras
 
-from tfseg.backbones import mobilenet_v2, resnet
-from tfseg.backbones.mobilenet_v2 import style_norm
-from tfseg.layers.conv import Norm, batch_norm
+from tfseg.backbones import (
+    DEEP_SHUFFLENETS,
+    SHUFFLENETS,
+    mobilenet_v2,
+    resnet,
+    shufflenet_v2,
+    shufflenet_v2_deep,
+)
+from tfseg.backbones.mobilenet_v2 import style_norm as mobilenet_norm
+from tfseg.backbones.shufflenet_v2 import style_norm as shufflenet_norm
+from tfseg.backbones.shufflenet_v2_large import deep_norm
+from tfseg.layers.conv import batch_norm
 from tfseg.layers.fpn import feature_pyramid
 from tfseg.layers.resize import PadToMultiple
 from tfseg.models.rcnn import heads
@@ -45,6 +54,7 @@ def resnet_trunk(
         layout,
         stages=3 if kind == "c4" else 4,
         stride_in=stride_in,
+        global_context=options.get("global_context", False),
         norm=norm,
         prefix="backbone.",
     )
@@ -60,7 +70,7 @@ def resnet_trunk(
 
 def mobilenet_trunk(trunk: str, options: dict[str, Any]) -> keras.Model:
     """A MobileNetV2 with a pyramid."""
-    norm: Norm = style_norm(options["style"], options["norm"])
+    norm = mobilenet_norm(options["style"], options["norm"])
     image = keras.Input((None, None, 3), name="image")
     padded = PadToMultiple(32, name="pad")(image)
     features = mobilenet_v2(padded, style=options["style"], norm=norm, prefix="backbone.")
@@ -69,6 +79,32 @@ def mobilenet_trunk(trunk: str, options: dict[str, Any]) -> keras.Model:
     frozen = {f"features.{n}" for stage in stages for n in stage}
     for layer in model.layers:
         if ".".join(layer.name.split(".")[1:3]) in frozen:
+            layer.trainable = False
+    return model
+
+
+def shufflenet_trunk(trunk: str, options: dict[str, Any]) -> keras.Model:
+    """A ShuffleNetV2 with a pyramid."""
+    layout = options["layout"]
+    image = keras.Input((None, None, 3), name="image")
+    padded = PadToMultiple(32, name="pad")(image)
+    settings: dict[str, Any] = {"global_context": options["global_context"], "prefix": "backbone."}
+    if layout in DEEP_SHUFFLENETS:
+        settings["norm"] = deep_norm(layout, options["norm"])
+        features = shufflenet_v2_deep(padded, layout, **settings)
+        stages = ["first_conv.", *(f"features.{stage}." for stage in range(4))]
+    elif layout in SHUFFLENETS:
+        settings["norm"] = shufflenet_norm(options["style"], options["norm"])
+        features = shufflenet_v2(padded, layout, style=options["style"], **settings)
+        # The stem strides as far as other trunks' first stage.
+        stages = ["conv1.", "conv1.", "stage2.", "stage3.", "stage4."]
+    else:
+        known = sorted({**SHUFFLENETS, **DEEP_SHUFFLENETS})
+        raise ValueError(f"layout must be one of {known}, not {layout!r}")
+    model = _finished(image, features, split(trunk)[1], options)
+    frozen = tuple(f"backbone.{stage}" for stage in stages[: options["freeze_at"]])
+    for layer in model.layers:
+        if layer.name.startswith(frozen):
             layer.trainable = False
     return model
 
