@@ -10,6 +10,7 @@ from tfseg.data import DataError
 from tfseg.data.detection import detection_dataset
 from tfseg.data.proposals import ProposedRegions, read_proposals
 from tfseg.data.transforms import make_transforms
+from tfseg.predict.detections import Detections
 from tfseg.registry import Preprocessing
 
 HEIGHT, WIDTH = 40, 60
@@ -76,6 +77,13 @@ def test_by_hand(write):
     np.testing.assert_array_equal(found[5], expected)
     assert found[5].dtype == np.float32
     np.testing.assert_array_equal(read_proposals(write(RESULTS), {5, 7, 9}, 2)[5], expected[:2])
+
+
+def test_what_a_detector_writes_is_read(write):
+    boxes = np.array([[1, 2, 11.5, 22], [0, 0, 60, 40]], np.float32)
+    found = Detections((HEIGHT, WIDTH), boxes, np.array([0.9, 0.3]), np.array([0, 0]))
+    path = write(found.to_coco(9, [1]))
+    np.testing.assert_array_equal(read_proposals(path, {9}, 1000)[9], boxes)
 
 
 def test_samples_have_what_lies_in_their_images(write):
