@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfseg.targets import GroundTruth, roi_targets, rpn_targets
+from tfseg.targets import GroundTruth, matched_targets, roi_targets, rpn_targets
 
 SIZES = np.array([[40, 40]], np.float32)
 
@@ -122,6 +122,52 @@ def test_positive_regions_come_first_and_are_a_quarter():
     few = found.first(16)
     assert np.asarray(few.positive).all()
     assert [x.shape[1] for x in few] == [16] * 6
+
+
+def test_all_regions_of_a_later_stage():
+    """Nothing is drawn; crowds and padding match nothing, and empty regions are not judged."""
+    truth = _truth(
+        (0, 0, 10, 10),
+        (20, 20, 30, 30),
+        (0, 30, 10, 40),
+        (30, 0, 40, 10),
+        labels=[7, 3, 1, 2],
+        valid=[True, True, True, False],
+        crowd=[False, False, True, False],
+    )
+    regions = [
+        (0, 30, 10, 40),  # the crowd
+        (0, 0, 10, 5),  # a half of the first object
+        (20, 20, 30, 28),  # 0.8 of the second
+        (30, 0, 40, 10),  # no object
+        (5, 5, 5, 9),  # without width
+        (9, 9, 5, 5),  # inside out
+        (0, 0, 10, 10),  # the first object, but not a region
+    ]
+    boxes = np.array([regions], np.float32)
+    valid = np.array([[True] * 6 + [False]])
+    for threshold, positive in ((0.5, [1, 2]), (0.6, [2]), (0.9, [])):
+        found = matched_targets(boxes, valid, truth, threshold)
+        assert np.flatnonzero(found.positive).tolist() == positive
+        assert np.asarray(found.valid)[0].tolist() == [True] * 4 + [False] * 3
+        np.testing.assert_array_equal(found.boxes, boxes)
+        objects = [{1: 0, 2: 1}[place] for place in positive]
+        assert np.asarray(found.objects)[0, positive].tolist() == objects
+        assert np.asarray(found.labels)[0, positive].tolist() == [(7, 3)[i] for i in objects]
+        np.testing.assert_array_equal(
+            np.asarray(found.targets)[0, positive], truth.boxes[0, objects]
+        )
+        others = np.setdiff1d(range(7), positive)
+        assert not np.asarray(found.labels)[0, others].any()
+        assert not np.asarray(found.objects)[0, others].any()
+
+
+def test_no_objects_for_a_later_stage():
+    truth = _truth((0, 0, 10, 10), valid=[False])
+    boxes = np.array([[(0, 0, 10, 10), (0, 0, 0, 0)]], np.float32)
+    found = matched_targets(boxes, np.ones((1, 2), bool), truth, 0.6)
+    assert not np.asarray(found.positive).any()
+    assert np.asarray(found.valid).tolist() == [[True, False]]
 
 
 def test_without_objects():
