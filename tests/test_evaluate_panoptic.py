@@ -65,7 +65,7 @@ def truth_as_found(reader, index):
 class Network:
     """What the scores ask a model for: which heads it has."""
 
-    mask_head, keypoint_head, semantic_head = True, None, True
+    mask_head, keypoint_head, semantic_head, panoptic = True, None, True, True
 
 
 class Truthful:
