@@ -42,6 +42,12 @@ def _deep_unused(layout: str) -> tuple[str, ...]:
     return _either("predict_", *blocks)
 
 
+_ANY_UNUSED = (
+    *(name for layout in DEEP_SHUFFLENETS for name in _deep_unused(layout)),
+    *_either("conv_last.", "classifier.", "fc."),
+)
+
+
 def _tap(name: str) -> str:
     """torchvision's stages end with the shuffle."""
     if match := re.match(r"stage(\d)$", name):
@@ -67,6 +73,9 @@ ARCHITECTURE = Architecture(
             )
             for layout in DEEP_SHUFFLENETS
         ),
+        # Detectors, in which the layout is an option; the names tell it.
+        Map("*_shufflenet_v2_gap_fpn", "torchvision", same, ("conv5.", "fc.")),
+        Map("*_shufflenet_v2_gap_fpn", "megvii", _megvii, _ANY_UNUSED),
     ),
     heads={
         "shufflenet_v2_x*": "fc",
