@@ -108,3 +108,42 @@ def test_detectron2s_schedules(stem, steps, milestones):
     assert (small.steps, small.schedule.milestones) == (8 * steps, [8 * m for m in milestones])
     assert small.schedule.warmup_steps == 8000
     assert small.optimizer.learning_rate == pytest.approx(0.0025)
+
+
+MEGVII = {
+    "mask_rcnn_resnet50_fpn_megvii2018": (
+        "model.options.box_head=location_sensitive",
+        "model.options.roi_fusion=max",
+        "model.options.mask_convolutions=8",
+        "train.rcnn.mask_edge_weight=1.0",
+        "model.options.global_context=true",
+        "model.backbone_partial=true",
+    ),
+    "mask_rcnn_shufflenet_v2_gap_fpn_megvii2018": (
+        "train.batch_size=8",
+        "model.options.norm=frozen_batch",
+        "data.transforms=[{resize_short_side: {sizes: [800], max_size: 1333}}, {flip: {}}]",
+        "model.options.box_head=fc",
+        "model.options.roi_fusion=none",
+        "model.options.mask_convolutions=4",
+        "train.rcnn.mask_edge_weight=0",
+    ),
+}
+
+
+@pytest.mark.parametrize("stem", MEGVII)
+def test_the_rows_that_heads_name(stem):
+    head = (ROOT / f"configs/{stem}.yaml").read_text().split("name:")[0]
+    for assignment in MEGVII[stem]:
+        assert assignment.rpartition(".")[2] in head
+    experiment = _load(stem, *MEGVII[stem])
+    assert set(experiment.model.options) <= set(registry.entry(experiment.model.name).options())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*_sfpn.yaml")))
+def test_the_semantic_branch_can_be_left_out(path):
+    head = path.read_text()
+    plain = path.stem.replace("sfpn", "fpn")
+    assert f"--set model.name={plain}" in head
+    found = _load(path.stem, f"model.name={plain}", "model.options={}", "data.semantic_labels=null")
+    assert "semantic_classes" not in registry.entry(found.model.name).options()
