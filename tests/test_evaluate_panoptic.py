@@ -76,7 +76,7 @@ class Truthful:
     def __init__(self, reader, change=lambda found: found):
         self._found = (change(truth_as_found(reader, index)) for index in range(len(reader)))
 
-    def predict(self, images):
+    def predict(self, images, keys=None):
         return [next(self._found) for _ in images]
 
 
@@ -128,7 +128,7 @@ def test_unsure_objects_are_left_out(split, reader):
 
 def test_evaluate_writes_what_panopticapi_reads(split, reader, tmp_path, monkeypatch, capsys):
     experiment = _experiment(split)
-    monkeypatch.setattr(detection_commands, "make_detection_predictor", lambda *_: Truthful(reader))
+    monkeypatch.setattr(detection_commands, "make_test_predictor", lambda *_: Truthful(reader))
     detection_commands.evaluate(
         experiment, Network(), reader, tmp_path, facts={}, name="e", pictures=1, progress=False
     )
@@ -187,7 +187,7 @@ def test_predict_writes_maps_and_pictures(split, reader, tmp_path, monkeypatch):
     assert runs.labels(tmp_path).stuff == reader.semantic.stuff
     monkeypatch.setattr(
         detection_commands,
-        "make_detection_predictor",
+        "make_test_predictor",
         lambda *_, **__: Truthful(reader),
     )
     root, out = Path(split["options"]["images"]), tmp_path / "out"

@@ -147,17 +147,18 @@ def make_rcnn_loss(experiment: config.Experiment, model: Any) -> RCNNLoss:
 def make_detection_predictor(
     model: keras.Model, section: config.Detect, score_threshold: float | None = None
 ) -> DetectionPredictor:
-    """The predictor that the config's detect section describes.
+    """The predictor of one view that the config's detect section describes.
 
     Args:
         model: the network.
         section: the config's.
         score_threshold: only what scores more is found; None: all, as scores need it.
     """
+    plain = {"short_side", "long_side", "batch_size", "freeze"}
     return DetectionPredictor(
         model,
         model.spec.preprocessing,
-        **section.model_dump(exclude={"score_threshold", "combine"}),
+        **section.model_dump(include=plain),
         score_threshold=score_threshold,
     )
 

@@ -11,18 +11,13 @@ from PIL import Image
 
 from tfseg import config, runs
 from tfseg.data.sample import ObjectReader, Sample
-from tfseg.detection import (
-    make_combiner,
-    make_detection_predictor,
-    make_panoptic_scores,
-    make_scores,
-    panoptic_masks,
-)
+from tfseg.detection import make_combiner, make_panoptic_scores, make_scores, panoptic_masks
+from tfseg.detection_inference import make_test_predictor, set_suppression
 from tfseg.evaluate_detector import InstancePictures, evaluate_detector
 from tfseg.evaluate_panoptic import PanopticScores
 from tfseg.export_detector import export_detector
 from tfseg.metrics.coco import CocoScores
-from tfseg.predict.detection_files import detect_files
+from tfseg.predict.detection_files import detect_files, image_id
 from tfseg.predict.detections import Detections
 
 
@@ -64,7 +59,8 @@ def evaluate(
         if panoptic is not None:
             panoptic(sample, detections)
 
-    predictor = make_detection_predictor(model, experiment.detect)
+    ids = [reader.image_id(index) for index in range(len(reader))]
+    predictor = make_test_predictor(experiment, model, run, ids, reader.known_images())
     evaluate_detector(predictor, reader, scores, progress=progress, on_prediction=use)
     click.echo(scores.table())
     facts = facts | {"detect": experiment.detect.model_dump(mode="json")}
@@ -112,8 +108,12 @@ def predict(
         things = dict(zip(known.category_ids, known.names, strict=True))
         combiner = make_combiner(experiment.detect.combine, things, known.stuff)
     # Of files only what is sure, as of pictures.
-    predictor = make_detection_predictor(
-        model, experiment.detect, score_threshold=experiment.detect.score_threshold
+    predictor = make_test_predictor(
+        experiment,
+        model,
+        run,
+        [image_id(path.stem) for path in files],
+        score_threshold=experiment.detect.score_threshold,
     )
     written = detect_files(
         predictor,
@@ -135,8 +135,12 @@ def export(
     directory: Path,
     version: int | None,
 ) -> Path:
-    """Writes the model as a SavedModel; see `export_detector`."""
+    """Writes the model as a SavedModel; see `export_detector`.
+
+    It suppresses as the experiment says, but has one view of an image, and its own boxes.
+    """
     known = runs.labels(run)
+    set_suppression(model, experiment.detect)
     return export_detector(
         model,
         directory,

@@ -14,7 +14,7 @@ from tfseg.metrics.coco import CocoScores
 from tfseg.ops.boxes import iou
 from tfseg.predict.detection_files import draw_detections
 from tfseg.predict.detections import Detections
-from tfseg.predict.detector import DetectionPredictor
+from tfseg.predict.detector import Detector
 from tfseg.predict.views import batches
 from tfseg.visualize import contact_sheet, overlay, palette
 from tfseg.visualize_instances import GRAY, draw_instances, instance_colors
@@ -23,7 +23,7 @@ _CELL = 480
 
 
 def evaluate_detector(
-    predictor: DetectionPredictor,
+    predictor: Detector,
     reader: ObjectReader,
     scores: CocoScores,
     *,
@@ -45,9 +45,9 @@ def evaluate_detector(
     """
     with tqdm(total=len(reader), unit="image", disable=not progress, leave=False) as bar:
         for batch in batches(enumerate(prefetched(reader)), predictor.batch_size):
-            found = predictor.predict([sample["image"] for _, sample in batch])
-            for (index, sample), detections in zip(batch, found, strict=True):
-                image_id = reader.image_id(index)
+            ids = [reader.image_id(index) for index, _ in batch]
+            found = predictor.predict([sample["image"] for _, sample in batch], ids)
+            for (_, sample), image_id, detections in zip(batch, ids, found, strict=True):
                 scores.update(image_id, detections.to_coco(image_id, reader.category_ids))
                 if on_prediction is not None:
                     on_prediction(sample, detections)

@@ -131,7 +131,7 @@ def test_one_trace_for_all_sizes():
     predictor = DetectionPredictor(StandIn(), PLAIN, **SMALL, batch_size=2)
     predictor.predict([image(40, 90), image(90, 40), image(20, 20)])
     assert predictor._detect.experimental_get_tracing_count() == 1
-    assert predictor._prepare.experimental_get_tracing_count() == 1
+    assert predictor._inputs._prepare.experimental_get_tracing_count() == 1
 
 
 def test_frozen_weights_do_not_change():
@@ -156,9 +156,9 @@ def test_nothing_in_a_dark_image():
 
 def test_buckets():
     predictor = DetectionPredictor(StandIn(), PLAIN, **SMALL, buckets=[(128, 128), (64, 128)])
-    assert predictor._padded_size(np.array([[60, 100]])) == (64, 128)
-    assert predictor._padded_size(np.array([[60, 100], [100, 60]])) == (128, 128)
-    assert predictor._padded_size(np.array([[129, 60]])) == (160, 64)
+    assert predictor._inputs.padded_size(np.array([[60, 100]])) == (64, 128)
+    assert predictor._inputs.padded_size(np.array([[60, 100], [100, 60]])) == (128, 128)
+    assert predictor._inputs.padded_size(np.array([[129, 60]])) == (160, 64)
 
 
 def test_score_threshold():

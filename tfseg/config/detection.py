@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from tfseg.config.base import Section
 
@@ -47,6 +47,15 @@ class Detect(Section):
     ``short_side`` and ``long_side`` are of the resized image: the short side becomes that long
     unless the long one would exceed its own. Detections that score less than ``score_threshold``
     are left out of pictures and files, but not of scores. ``combine`` is of panoptic networks.
+
+    The others are used by ``tfseg evaluate`` and ``predict``, not by validation during training;
+    exports have those of suppression. ``soft_nms`` lowers the scores of detections that overlap
+    better ones ("gaussian" by ``soft_sigma``), ``vote`` makes each the mean of what overlaps it
+    that much; see `tfseg.ops.soft_nms` and `tfseg.ops.box_voting`. ``scales`` are short sides
+    that images are looked at with beside ``short_side``, up to ``scales_long_side`` (None:
+    ``long_side``), and ``flip`` adds the mirror image of each size. ``boxes`` are run folders of
+    detectors and files of COCO's results, whose boxes are taken instead of the network's own;
+    see `tfseg.predict.AugmentedDetector`.
     """
 
     short_side: int = Field(800, gt=0)
@@ -55,3 +64,17 @@ class Detect(Section):
     freeze: bool = False
     score_threshold: float = Field(0.5, ge=0, lt=1)
     combine: Combine = Combine()
+    soft_nms: Literal["none", "linear", "gaussian"] = "none"
+    soft_sigma: float = Field(0.5, gt=0)
+    vote: float | None = Field(None, gt=0, le=1)
+    scales: list[PositiveInt] = []
+    scales_long_side: PositiveInt | None = None
+    flip: bool = False
+    boxes: list[Path] = []
+
+    @field_validator("scales")
+    @classmethod
+    def _further(cls, scales: list[int], info: ValidationInfo) -> list[int]:
+        if len({info.data.get("short_side"), *scales}) != 1 + len(scales):
+            raise ValueError("scales are others than short_side, and each is there once")
+        return scales

@@ -13,7 +13,7 @@ from tfseg.data.io import read_image, write_label_png
 from tfseg.data.regions import instance_map
 from tfseg.data.sample import DataError
 from tfseg.predict.detections import Detections
-from tfseg.predict.detector import DetectionPredictor
+from tfseg.predict.detector import Detector
 from tfseg.predict.files import files_by_name
 from tfseg.predict.panoptic import Combiner
 from tfseg.predict.panoptic_files import PanopticFiles, draw_panoptic
@@ -26,7 +26,7 @@ KEYPOINT_THRESHOLD = 0.05
 
 
 def detect_files(
-    predictor: DetectionPredictor,
+    predictor: Detector,
     paths: Sequence[str | Path],
     out_dir: str | Path,
     *,
@@ -77,13 +77,14 @@ def detect_files(
     written, results, failures = [], [], list[str]()
     with tqdm(total=len(files), unit="image", disable=not progress) as bar:
         for batch in batches(_readable(files, failures), predictor.batch_size):
-            found = predictor.predict([image for _, image in batch])
+            keys = [image_id(name) for name, _ in batch]
+            found = predictor.predict([image for _, image in batch], keys)
             for (name, image), detections in zip(batch, found, strict=True):
                 if combiner is None or maps is None:
                     picture = draw_detections(image, detections, classes, skeleton=skeleton)
                 else:
                     ids, segments = combiner(detections)
-                    maps.add(_image_id(name), name, ids, segments)
+                    maps.add(image_id(name), name, ids, segments)
                     picture = draw_panoptic(image, detections, ids, segments, combiner)
                 written.append(out_dir / "overlays" / f"{name}.png")
                 Image.fromarray(picture).save(written[-1])
@@ -122,14 +123,15 @@ def _write_maps(detections: Detections, out_dir: Path, name: str) -> None:
         write_label_png(out_dir / "semantic" / f"{name}.png", detections.semantic, palette())
 
 
-def _image_id(name: str) -> int | str:
+def image_id(name: str) -> int | str:
+    """What COCO's files call the image of a file's name without suffix."""
     return int(name) if name.isdecimal() else name
 
 
 def _results(
     detections: Detections, name: str, classes: Sequence[str], category_ids: Sequence[int] | None
 ) -> list[dict[str, Any]]:
-    results = detections.to_coco(_image_id(name), category_ids)
+    results = detections.to_coco(image_id(name), category_ids)
     for number, (result, class_id) in enumerate(zip(results, detections.classes, strict=True), 1):
         result |= {"category": classes[class_id], "instance": number}
     return results

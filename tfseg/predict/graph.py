@@ -107,7 +107,7 @@ def frozen(function: Any) -> Callable[..., Any]:
     concrete = function.get_concrete_function()
     constant = convert_variables_to_constants_v2(concrete)
     return lambda *tensors: tf.nest.pack_sequence_as(
-        concrete.structured_outputs, constant(*tensors)
+        concrete.structured_outputs, constant(*tf.nest.flatten(tensors))
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from tfseg.ops.soft_nms import SoftNms
+
 ROI_FUSIONS = ("none", "max", "sum")
 
 
@@ -46,6 +48,11 @@ class Thresholds:
         score: the least score of a detection.
         nms: the largest overlap of two detections of one class.
         detections: of an image.
+        soft_nms: how detections that overlap are treated; see `tfseg.ops.soft_nms.soft_nms`.
+        soft_sigma: see there.
+        soft_floor: see there.
+        vote: the least overlap of the boxes that a detection becomes the mean of; see
+            `tfseg.ops.box_voting.vote`. None: it stays.
     """
 
     pre_nms: tuple[int, int]
@@ -54,3 +61,7 @@ class Thresholds:
     score: float = 0.05
     nms: float = 0.5
     detections: int = 100
+    soft_nms: SoftNms = "none"
+    soft_sigma: float = 0.5
+    soft_floor: float = 1e-4
+    vote: float | None = None

@@ -365,8 +365,7 @@ class RCNN(keras.Model):
 
     def detections(self, found: dict[str, Any]) -> dict[str, Any]:
         """The objects among candidates: "boxes", "scores", "classes", "valid"; see the class."""
-        keep = self.thresholds
-        return detections(found, overlap=keep.nms, count=keep.detections)
+        return detections(found, self.thresholds)
 
     def search(self, images: Any, sizes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """The features of images (B, H, W, C), and the candidates among their regions."""

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from tfseg.models.rcnn.layout import Thresholds
+from tfseg.ops.box_voting import vote
 from tfseg.ops.boxes import area, clip, decode
 from tfseg.ops.nms import nms, rows, top_k
+from tfseg.ops.soft_nms import soft_nms
 
 #: pairs of box and class that go into the last suppression, by falling score. Fewer detections
 #: than from all pairs are found only where these suppress each other down to less than is wanted.
@@ -111,21 +114,40 @@ def candidates(
     return _filled({"boxes": boxes, "scores": rows(scores, places), "classes": labels}, found)
 
 
-def detections(found: dict[str, Any], *, overlap: float, count: int) -> dict[str, Any]:
+def detections(found: dict[str, Any], keep: Thresholds) -> dict[str, Any]:
     """The objects among candidates: of those of one class that overlap, the best.
 
     Args:
-        found: as `candidates` gives them.
-        overlap: the largest of two boxes of one class.
-        count: objects of an image.
+        found: as `candidates` gives them; of more than these, as several views of an image have,
+            in any order.
+        keep: how they are suppressed, and how many are kept.
 
     Returns:
-        The same, (B, count).
+        The same, (B, keep.detections), by falling score.
     """
     boxes, scores, labels = (found[name] for name in ("boxes", "scores", "classes"))
-    places, valid = nms(boxes, scores, found["valid"], overlap, count, labels)
-    kept = {"boxes": boxes, "scores": scores, "classes": labels}
-    return _filled({name: rows(value, places) for name, value in kept.items()}, valid)
+    count, number = keep.detections, labels.shape[1]
+    if keep.soft_nms == "none" and number is not None and number <= CANDIDATES:
+        places, valid = nms(boxes, scores, found["valid"], keep.nms, count, labels)
+        final = rows(scores, places)
+    else:  # Of many boxes all pairs would not fit into memory.
+        places, final, valid = soft_nms(
+            boxes,
+            scores,
+            found["valid"],
+            labels,
+            method=keep.soft_nms,
+            threshold=keep.nms,
+            count=count,
+            sigma=keep.soft_sigma,
+            floor=keep.soft_floor,
+        )
+    kept = {"boxes": rows(boxes, places), "scores": final, "classes": rows(labels, places)}
+    if keep.vote is not None:
+        kept["boxes"] = vote(
+            kept["boxes"], kept["classes"], boxes, scores, found["valid"], labels, keep.vote
+        )
+    return _filled(kept, valid)
 
 
 def _filled(found: dict[str, Any], valid: Any) -> dict[str, Any]:
