@@ -135,7 +135,8 @@ MEGVII = {
 def test_the_rows_that_heads_name(stem):
     head = (ROOT / f"configs/{stem}.yaml").read_text().split("name:")[0]
     for assignment in MEGVII[stem]:
-        assert assignment.rpartition(".")[2] in head
+        key = assignment.partition("=")[0]
+        assert f"{key.rpartition('.')[2]}=" in head
     experiment = _load(stem, *MEGVII[stem])
     assert set(experiment.model.options) <= set(registry.entry(experiment.model.name).options())
 
