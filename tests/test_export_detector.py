@@ -160,6 +160,22 @@ def test_networks_exported_and_compiled_by_xla(tmp_path, name):
     np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_cascade_on_a_guided_pyramid_answers_as_the_model(tmp_path):
+    tf.keras.utils.set_random_seed(0)
+    model = tfseg.build("cascade_mask_rcnn_mobilenet_v2_sfpn", num_classes=2)
+    preprocessing = model.spec.preprocessing
+    path = export_detector(model, tmp_path / "saved", preprocessing=preprocessing, **SIZES)
+    batch = tf.random.uniform((2, 64, 96, 3), -1, 1, seed=1)
+    sizes = tf.constant([[60.0, 90.0], [64.0, 50.0]])
+    expected = model(batch, sizes=sizes)
+    answer = tf.saved_model.load(str(path)).signatures["network"](images=batch, sizes=sizes)
+    assert answer.keys() == expected.keys() == {"boxes", "scores", "classes", "valid", "masks"}
+    assert expected["valid"].numpy().sum() > 10
+    for name, value in expected.items():
+        np.testing.assert_allclose(answer[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
 def test_facts(exported):
     facts = json.loads((exported[1] / "assets.extra/tfseg.json").read_text())
     assert facts["classes"] == ["cat", "dog", "bird"]

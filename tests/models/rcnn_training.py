@@ -14,6 +14,7 @@ from tfseg.losses import RCNNLoss
 MASK = "mask_rcnn_mobilenet_v2_fpn"
 KEYPOINT = "keypoint_rcnn_mobilenet_v2_fpn"  # here with a mask head too
 PANOPTIC = "panoptic_fpn_mobilenet_v2"
+CASCADE = "cascade_mask_rcnn_mobilenet_v2_sfpn"  # on a guided pyramid
 HEIGHT, WIDTH, CLASSES, POINTS, STUFF = 64, 96, 3, 4, 5
 #: every anchor and every proposal is taken, so that nothing depends on what is drawn
 ALL = {"rpn_samples": 4096, "roi_samples": 96, "roi_positive_fraction": 0.5}
@@ -35,6 +36,7 @@ def detector(name, proposals=64, **options):
     own = {
         KEYPOINT: {"keypoints": POINTS, "mask": True},
         PANOPTIC: {"stuff_classes": STUFF},
+        CASCADE: {"semantic_classes": STUFF},
     }.get(name, {})
     model = tfseg.build(
         name, num_classes=CLASSES, **{"score_threshold": 0.0, "max_detections": 12} | own | options

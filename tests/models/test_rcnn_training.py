@@ -8,10 +8,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from rcnn_training import KEYPOINT, MASK, OBJECTS, PANOPTIC, batch, detector, loss, total
+from rcnn_training import CASCADE, KEYPOINT, MASK, OBJECTS, PANOPTIC, batch, detector, loss, total
 
 PARTS = {"rpn_class", "rpn_box", "class", "box", "mask"}
-OWN_PARTS = {MASK: set(), KEYPOINT: {"keypoint"}, PANOPTIC: {"semantic"}}
+OWN_PARTS = {
+    MASK: set(),
+    KEYPOINT: {"keypoint"},
+    PANOPTIC: {"semantic"},
+    CASCADE: {"class_1", "box_1", "class_2", "box_2", "semantic"},
+}
 
 
 @pytest.fixture(scope="module", params=OWN_PARTS)
@@ -44,7 +49,7 @@ def test_every_variable_learns(model):
 def test_a_batch_without_objects(model):
     """All there is to learn is background: no offsets, masks and keypoints."""
     parts, means, gradients = _gradients(model, batch(((),)))
-    for name in ("rpn_box", "box", "mask", "keypoint"):
+    for name in ("rpn_box", "box", "box_1", "box_2", "mask", "keypoint"):
         assert float(means.get(name, 0.0)) == 0
     assert float(parts["mask"][1]) == 0
     assert means["rpn_class"] > 0
