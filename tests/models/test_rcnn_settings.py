@@ -21,9 +21,14 @@ from tfseg.models.rcnn.conventions import CONVENTIONS
     ],
 )
 def test_proposals_of_an_image_in_training(style, kind, family, proposals):
-    given = {"score_threshold": 0.05, "nms_threshold": 0.5, "max_detections": 100}
+    given = {
+        "max_proposals": 300,
+        "score_threshold": 0.05,
+        "nms_threshold": 0.5,
+        "max_detections": 100,
+    }
     found = _thresholds(kind, family, CONVENTIONS[style], given)
-    assert found.post_nms == (proposals, 1000)
+    assert found.post_nms == (proposals, 300)
 
 
 def test_keypoints_have_a_loss_of_boxes_of_their_own():

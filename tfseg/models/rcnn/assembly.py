@@ -132,7 +132,7 @@ def _thresholds(kind: str, family: str, rules: Conventions, options: dict[str, A
         proposals = 1000  # Detectron takes 2000 from a GPU's two images together.
     return Thresholds(
         pre_nms=(12000, 6000) if single else (2000, 1000),
-        post_nms=(proposals, 1000),
+        post_nms=(proposals, options["max_proposals"]),
         score=options["score_threshold"],
         nms=options["nms_threshold"],
         detections=options["max_detections"],

@@ -52,6 +52,7 @@ _COMMON: dict[str, Any] = {
     "roi_op": "align",
     "roi_reduce": "average",
     "sampling_ratio": None,
+    "max_proposals": 1000,
     "score_threshold": 0.05,
     "nms_threshold": 0.5,
     "max_detections": 100,
@@ -130,6 +131,8 @@ def _register_detector(
             roi_reduce: "average" or "max" of RoIAlign's samples.
             sampling_ratio: samples of a bin along a side, 0 as many as it has cells; None: the
                 style's.
+            max_proposals: of an image that the heads judge in use; in training they are as many
+                as the code bases have.
             score_threshold: the least score of a detection.
             nms_threshold: the largest overlap of two detections of one class.
             max_detections: of an image.
