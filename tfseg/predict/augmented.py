@@ -13,15 +13,24 @@ from tfseg.predict.detector import Detector
 from tfseg.predict.frames import Frame, moved
 from tfseg.predict.results_file import ResultsFile
 
+#: boxes of any number of images
+_BOXES = {
+    "boxes": tf.TensorSpec((None, None, 4), tf.float32),
+    "scores": tf.TensorSpec((None, None), tf.float32),
+    "classes": tf.TensorSpec((None, None), tf.int32),
+    "valid": tf.TensorSpec((None, None), tf.bool),
+}
+
 
 class AugmentedDetector(Detector):
     """Objects in images, from all that several views, detectors and files tell of them.
 
     In the order of Detectron's ``im_detect_all`` (core/test.py): the candidates of all views and
     detectors are brought together ("UNION"), those of one class that overlap are suppressed
-    once, hard or softly, and maybe voted on; then the network's own views are read once more at
-    the boxes that are left. Of a box' mask the mean of the views' probabilities is taken
-    ("SOFT_AVG"), and its keypoints are those of the mean of their heat maps ("HM_AVG").
+    once, hard or softly, and maybe voted on, in the pixels of the network's first view, as a
+    network alone does it. Then its views are read once more at the boxes that are left. Of a
+    box' mask the mean of the views' probabilities is taken ("SOFT_AVG"), and its keypoints are
+    those of the mean of their heat maps ("HM_AVG").
 
     Of an ensemble the candidates count alike, whichever detector they are from: nothing
     published says more. A candidate that another detector of the ensemble gives to the last bit
@@ -59,14 +68,8 @@ class AugmentedDetector(Detector):
         super().__init__(style, batch_size, score_threshold)
         self._own, self._sources = own, tuple(sources) or (own,)
         self._flip_pairs = tuple(flip_pairs)
-        candidates = {
-            "boxes": tf.TensorSpec((None, None, 4), tf.float32),
-            "scores": tf.TensorSpec((None, None), tf.float32),
-            "classes": tf.TensorSpec((None, None), tf.int32),
-            "valid": tf.TensorSpec((None, None), tf.bool),
-        }
-        self._choose: Any = tf.function(own.model.detections, input_signature=[candidates])
-        self._back: Any = tf.function(self._finish, reduce_retracing=True)
+        self._choose: Any = tf.function(own.model.detections, input_signature=[_BOXES])
+        self._finish: Any = None
 
     def _batch(self, images: list[np.ndarray], keys: list[int | str] | None) -> list[Detections]:
         own, originals = self._own, np.array([image.shape[:2] for image in images], np.int32)
@@ -85,7 +88,8 @@ class AugmentedDetector(Detector):
                     seen = sights if source is own else source.sights(images)
                 parts.append(_brought(seen, first))
             found = self._choose(union(parts))
-        answer = self._back(found, self._described(found, sights, first), first.sizes, originals)
+        described = self._described(found, sights, first)
+        answer = self._finished(found, described, first.sizes, originals)
         arrays = {name: value.numpy() for name, value in answer.items()}
         return [
             self._detections({name: v[index] for name, v in arrays.items()}, size)
@@ -120,23 +124,36 @@ class AugmentedDetector(Detector):
             sums = {name: sums.get(name, 0.0) + value for name, value in described.items()}
         return {name: value / len(sights) for name, value in sums.items()}
 
-    def _finish(
+    def _finished(
         self,
         found: dict[str, tf.Tensor],
         described: dict[str, tf.Tensor],
-        sizes: tf.Tensor,
-        originals: tf.Tensor,
+        sizes: np.ndarray,
+        originals: np.ndarray,
     ) -> dict[str, tf.Tensor]:
         """The objects in the images' own pixels."""
-        if "heatmaps" in described:
-            points = self._own.model.keypoints(
-                described["heatmaps"], found["boxes"], found["valid"]
-            )
-            found = found | {"keypoints": points}
-        if "masks" in described:
-            found = found | {"masks": described["masks"]}
-        inclusive = self._own.graph.conventions.inclusive
-        return in_original_pixels(found, sizes, originals, inclusive=inclusive)
+        model, inclusive = self._own.model, self._own.graph.conventions.inclusive
+
+        def finish(found: Any, described: Any, sizes: tf.Tensor, originals: tf.Tensor) -> Any:
+            found = dict(found)
+            if "heatmaps" in described:
+                boxes, valid = found["boxes"], found["valid"]
+                found["keypoints"] = model.keypoints(described["heatmaps"], boxes, valid)
+            if "masks" in described:
+                found["masks"] = described["masks"]
+            return in_original_pixels(found, sizes, originals, inclusive=inclusive)
+
+        if self._finish is None:  # now the grids' sizes are known
+            specs = {
+                name: tf.TensorSpec((None, None, *value.shape[2:]), value.dtype)
+                for name, value in described.items()
+            }
+            pairs = tf.TensorSpec((None, 2), tf.int32)
+            self._finish = tf.function(finish, input_signature=[_BOXES, specs, pairs, pairs])
+        answer: dict[str, tf.Tensor] = self._finish(
+            found, described, tf.constant(sizes), tf.constant(originals)
+        )
+        return answer
 
 
 def _brought(sights: Sequence[Sight], first: Frame) -> dict[str, np.ndarray]:
