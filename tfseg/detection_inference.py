@@ -82,7 +82,10 @@ def make_test_predictor(
 def _views(
     experiment: config.Experiment, model: keras.Model, section: config.Detect, searches: bool = True
 ) -> DetectViews:
-    """A network that looks with its own sizes first, then with those of a section."""
+    """A network that looks with its own sizes first, then with those of a section.
+
+    What is its own short side already is no further one.
+    """
     return DetectViews(
         model,
         model.spec.preprocessing,

@@ -45,7 +45,12 @@ def soft_nms(
     Returns:
         Indices int32 (B, count), their scores float32 (B, count), falling, and whether there is
         such a box, bool (B, count).
+
+    Raises:
+        ValueError: for another method.
     """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, not {method!r}")
     batch, number = ops.shape(scores)[0], ops.shape(scores)[1]
     places, steps = ops.arange(number, dtype="int32"), ops.arange(count, dtype="int32")
 

@@ -3,8 +3,8 @@
 from tfseg.predict.augmented import AugmentedDetector
 from tfseg.predict.boost import BoostedPredictor
 from tfseg.predict.crf import DenseCRF, RefinedPredictor
-from tfseg.predict.detection_files import detect_files, draw_detections
 from tfseg.predict.detect_views import DetectViews
+from tfseg.predict.detection_files import detect_files, draw_detections
 from tfseg.predict.detections import Detections
 from tfseg.predict.detector import DetectionPredictor
 from tfseg.predict.files import predict_files
