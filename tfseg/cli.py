@@ -69,14 +69,14 @@ def train(
     # A stage is called NAME/STAGE.
     run_dir = run_dir or Path("runs") / experiment.name.partition("/")[0]
     from tfseg import experiment as experiments
-    from tfseg.train import NonFiniteLoss
+    from tfseg.train import NonFiniteLoss, SaveError
 
     try:
         if len(stages) > 1:
             outcome = experiments.train_stages(stages, run_dir, resume=resume)
         else:
             outcome = experiments.train(experiment, run_dir, resume=resume)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, SaveError) as error:
         raise click.ClickException(str(error)) from error
     if outcome is not None and outcome.interrupted is not None:
         sys.exit(128 + signal.Signals[outcome.interrupted].value)

@@ -330,14 +330,13 @@ def train_stages(
             model = stage.model.model_copy(update=start)
             stage = stage.model_copy(update={"model": model})
         previous = folder / "last.weights.h5"
-        checkpoints = folder / "checkpoints"
-        trained = (checkpoints / f"ckpt-{stage.train.steps}.index").exists()
+        trained = runs.trained_steps(folder) == stage.train.steps
         # Nothing tells whether a stopped run had measured its batch statistics.
         if resume and trained and stage.train.batch_statistics is None:
             print(f"stage {stage.name} is finished: {folder}", flush=True)
             continue
         print(f"stage {stage.name}: {folder}", flush=True)
-        outcome = train(stage, folder, resume=resume and checkpoints.exists())
+        outcome = train(stage, folder, resume=resume and (folder / "checkpoints").exists())
         if outcome.interrupted is not None:
             break
     return outcome

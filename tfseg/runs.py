@@ -5,7 +5,9 @@ environment.json    git revision, versions, seed, command, class names and colou
 log.csv, events.*   scalars of training and validation
 checkpoints/        full state, to resume from
 label_pixels.json   pixels of each class in the training labels, once a boost has needed them
-best.weights.h5     the weights that validated best; last.weights.h5, the final ones
+best.weights.h5     the weights that validated best, described by best.json
+last.weights.h5     the final ones; last.json tells after how many steps
+.lock               tells runs apart that would write to one folder
 """
 
 import json
@@ -146,6 +148,12 @@ def label_pixels(
     counted = {"data": data, "pixels": dict(zip(reader.classes, pixels.tolist(), strict=True))}
     path.write_text(json.dumps(counted, indent=2) + "\n", encoding="utf-8")
     return pixels
+
+
+def trained_steps(run_dir: Path) -> int | None:
+    """After how many steps a run's last weights were saved; None: they have not been."""
+    path = run_dir / "last.json"
+    return json.loads(path.read_text(encoding="utf-8"))["step"] if path.exists() else None
 
 
 def weights(run_dir: Path, which: str = "best") -> Path:

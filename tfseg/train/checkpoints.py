@@ -1,38 +1,52 @@
 """What a run leaves on disk to go on from and to predict with."""
 
 import json
+import logging
 import os
+import re
+import shutil
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from tfseg.train.errors import RunDirError, SaveError, writing
+from tfseg.train.locks import RunLock
 
-class RunDirError(ValueError):
-    """A run folder that cannot be used; the message says what would be right."""
+_LOG = logging.getLogger(__name__)
 
 
-def claim_run_dir(run_dir: str | Path, *, resume: bool) -> Path:
-    """The run's folder, made if it is absent.
+def claim_run_dir(run_dir: str | Path, *, resume: bool) -> RunLock:
+    """Makes a run's folder if it is absent, and keeps other runs out of it.
+
+    Returns:
+        The lock; the folder is the run's until its release.
 
     Raises:
-        RunDirError: a folder with something in it without ``resume``; none to resume.
+        RunDirError: a folder with something in it without ``resume``; none to resume; one that
+            another run is writing to.
     """
     path = Path(run_dir)
     if resume and not path.is_dir():
         raise RunDirError(f"cannot resume: there is no folder {path}")
     if path.exists() and not path.is_dir():
         raise RunDirError(f"{path} is a file; a run needs a folder")
-    if not resume and path.exists() and any(path.iterdir()):
+    path.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(path)
+    if not resume and any(file.name != RunLock.NAME for file in path.iterdir()):
+        lock.release()
         raise RunDirError(
             f"{path} is not empty: continue the run in it with --resume, or name another folder"
         )
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    return lock
 
 
 class Checkpoints:
-    """The full state of a run, written atomically by `tf.train.CheckpointManager`.
+    """The full states of a run: ckpt-STEP.data-* and ckpt-STEP.index, in TensorFlow's format.
+
+    They are written beside their place, synced to the disk and moved there, the index last: a
+    process killed at any moment leaves whole checkpoints only, and the oldest one goes when the
+    newest is there. TensorFlow's checksums tell what the disk has done to them since.
 
     Variables are matched by position, not by name: Keras numbers the names of unnamed layers
     by process.
@@ -45,41 +59,113 @@ class Checkpoints:
 
     def __init__(self, folder: Path, groups: dict[str, list[tf.Variable]], keep: int):
         self._checkpoint = tf.train.Checkpoint(**groups)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=keep)
+        # A variable of tf.train.Checkpoint's own, made on demand, that its managers' files have.
+        self._checkpoint.save_counter  # noqa: B018
+        self._folder, self._keep = folder, keep
+        self._newest: int | None = None
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints in the folder, ascending."""
+        matches = (re.fullmatch(r"ckpt-(\d+)\.index", f.name) for f in self._folder.glob("*.index"))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _files(self, folder: Path, step: int) -> list[Path]:
+        """A checkpoint's files, the index last."""
+        data = sorted(folder.glob(f"ckpt-{step}.data-*"))
+        return [*data, folder / f"ckpt-{step}.index"]
 
     def save(self, step: int) -> None:
-        """Writes the state after ``step`` steps, unless that is the newest one already."""
-        latest = self._manager.latest_checkpoint
-        if latest is None or not latest.endswith(f"-{step}"):
-            self._manager.save(checkpoint_number=step)
+        """Writes the state after ``step`` steps, unless that has been saved or restored last.
+
+        Raises:
+            SaveError: it could not be written, as on a full disk; the older ones are left.
+        """
+        if step == self._newest:
+            return
+        part = self._folder / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            with writing(self._folder / f"ckpt-{step}"):
+                self._checkpoint.write(str(part / f"ckpt-{step}"))
+                for file in self._files(part, step):
+                    _sync(file)
+                    os.replace(file, self._folder / file.name)
+                _sync(self._folder)
+        except SaveError as e:
+            last = self.steps()[-1:]
+            kept = f"the newest whole checkpoint is of step {last[0]}" if last else "there is none"
+            raise SaveError(f"{e} ({kept})") from e
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._newest = step
+        self._prune()
+
+    def _prune(self) -> None:
+        """Removes all but the newest, and what killed processes have left of others."""
+        kept = {f"ckpt-{step}" for step in self.steps()[-self._keep :]}
+        # An index first: without it the rest counts for nothing.
+        for file in sorted(self._folder.glob("ckpt-*.*"), reverse=True):
+            if file.name.partition(".")[0] not in kept:
+                file.unlink()
 
     def restore(self, strategy: tf.distribute.Strategy) -> bool:
-        """Reads the newest state, if there is one.
+        """Reads the newest state that can be read, if there is one.
+
+        Checkpoints that are damaged, or of another model, are reported and, once an older one
+        is restored, moved to the folder "unusable".
 
         Returns:
             Whether there was one.
 
         Raises:
-            RunDirError: it holds other variables than this run's.
+            RunDirError: there are some, and none can be used: why, for each.
         """
-        latest = self._manager.latest_checkpoint
-        if latest is None:
-            return False
-        try:
-            with strategy.scope():
-                self._checkpoint.restore(latest).assert_consumed()
-        except (AssertionError, ValueError) as e:
-            raise RunDirError(
-                f"the checkpoint {latest} is of another model, optimizer or precision: {e}"
-            ) from e
-        return True
+        failures: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            path = self._folder / f"ckpt-{step}"
+            try:
+                with strategy.scope():
+                    self._checkpoint.restore(str(path)).assert_consumed()
+            except tf.errors.OpError as e:
+                failures[step] = f"{path} is damaged: {e.message}"
+            except (AssertionError, ValueError) as e:
+                failures[step] = f"{path} is of another model, optimizer or precision: {e}"
+            else:
+                self._newest = step
+                self._set_aside(failures)
+                return True
+        if failures:
+            raise RunDirError("\n".join(["no checkpoint can be resumed from:", *failures.values()]))
+        return False
+
+    def _set_aside(self, failures: dict[int, str]) -> None:
+        aside = self._folder / "unusable"
+        for step, reason in failures.items():
+            _LOG.warning("%s. It is moved to %s; step %d is used", reason, aside, self._newest)
+            aside.mkdir(exist_ok=True)
+            for file in reversed(self._files(self._folder, step)):
+                os.replace(file, aside / file.name)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that a killed process leaves either the old or the new one."""
+    """Writes a text file so that a killed process leaves either the old or the new one.
+
+    Raises:
+        SaveError: it could not be written; the old one is whole.
+    """
     part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with writing(path):
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
@@ -87,10 +173,14 @@ def save_weights(model: keras.Model, path: Path) -> None:
 
     Args:
         path: ends in ".weights.h5".
+
+    Raises:
+        SaveError: it could not be written; the old file is whole.
     """
     part = path.with_name(f"part.{path.name}")
-    model.save_weights(part)
-    os.replace(part, path)
+    with writing(path):
+        model.save_weights(part)
+        os.replace(part, path)
 
 
 class Best:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfseg.train.checkpoints import write_whole
+from tfseg.train.errors import writing
 
 
 class CsvLog:
@@ -57,7 +58,7 @@ class CsvLog:
             self._columns += new
             self._rewrite()
             return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(row)
 
 

@@ -1,5 +1,6 @@
 """A training run: model, data and step, with what happens between the steps."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseg import config
-from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, save_weights
+from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, save_weights, write_whole
 from tfseg.train.distribute import distribute, make_strategy, part_random_states
 from tfseg.train.ema import WeightAverage
 from tfseg.train.interrupts import Interrupts
@@ -82,8 +83,8 @@ class Trainer:
     ``model.stop_training``.
 
     In ``run_dir``: checkpoints/ (full state), log.csv, tensorboard/, best.weights.h5 with
-    best.json, last.weights.h5. With ``ema_decay`` validation, best and last weights are those of
-    the average.
+    best.json, last.weights.h5 with last.json. With ``ema_decay`` validation, best and last weights
+    are those of the average.
 
     On one device a run that was killed and resumed ends in the same bits as an unbroken one (on
     a GPU that takes ``tf.config.experimental.enable_op_determinism``).
@@ -109,8 +110,8 @@ class Trainer:
         start: the step that `run` starts from.
 
     Raises:
-        RunDirError: ``run_dir`` is not empty without ``resume``, absent with it, or holds
-            checkpoints of another model.
+        RunDirError: ``run_dir`` is not empty without ``resume``, absent with it, another run's
+            that is under way, or holds checkpoints of which none can be used.
         ValueError: a batch that cannot be split evenly; XLA on several devices; a head
             multiplier without a backbone.
     """
@@ -134,9 +135,25 @@ class Trainer:
         _check(train, self.strategy.num_replicas_in_sync)
         if validate is not None and train.best_metric is None:
             raise ValueError("train.best_metric must name the score that chooses the best weights")
-        self.run_dir = claim_run_dir(run_dir, resume=resume)
+        self.run_dir = Path(run_dir)
         self._train, self._dataset = train, dataset
         self._validate, self._log_images = validate, log_images
+        self._callbacks = callbacks
+        self._batch_hooks = _have_batch_hooks(callbacks)
+        self._window: list[dict[str, tf.Tensor]] = []
+        self._latest: dict[str, float] = {}
+        self._lock = claim_run_dir(run_dir, resume=resume)
+        try:
+            self._build(build_model, loss, seed, resume)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _build(
+        self, build_model: Callable[[], keras.Model], loss: Loss, seed: int, resume: bool
+    ) -> None:
+        """Makes the model and its step, and restores their state."""
+        train = self._train
         keras.utils.set_random_seed(seed)
         with self.strategy.scope(), building_in(train.precision):
             self.model = build_model()
@@ -151,12 +168,8 @@ class Trainer:
         part_random_states(self.model, self.strategy)
         self.start = int(self._progress.step.numpy())
         self._best = Best(self.run_dir, train.best_metric)
-        self._callbacks = callbacks
-        self._batch_hooks = _have_batch_hooks(callbacks)
-        self._data = distribute(dataset(self.start), self.strategy, train.batch_size)
+        self._data = distribute(self._dataset(self.start), self.strategy, train.batch_size)
         self._step = self._make_step(loss, rule, loss_scale)
-        self._window: list[dict[str, tf.Tensor]] = []
-        self._latest: dict[str, float] = {}
 
     def _make_step(self, loss: Loss, rule: UpdateRule, loss_scale: LossScale | None) -> TrainStep:
         train = self._train
@@ -197,8 +210,17 @@ class Trainer:
         Raises:
             NonFiniteLoss: the loss or its gradient was not finite. It is noticed when values
                 are logged or the state is saved, and no later step has changed anything.
+            SaveError: a file could not be written, as on a full disk; older ones are whole.
+            RunDirError: another run has taken the folder since an earlier call.
             ValueError: the data set ended early, or validation lacks the best metric.
         """
+        self._lock.acquire()
+        try:
+            return self._run()
+        finally:
+            self._lock.release()
+
+    def _run(self) -> Outcome:
         self._log = RunLog(self.run_dir, self.start, self._train.steps)
         self._watch = Stopwatch()
         self.model.stop_training = False
@@ -217,6 +239,7 @@ class Trainer:
             self._log.close()
         with self._averaged():
             save_weights(self.model, self.run_dir / "last.weights.h5")
+        write_whole(self.run_dir / "last.json", json.dumps({"step": step}))
         if interrupts.requested:
             print(
                 f"{interrupts.requested}: stopped after step {step} of {self._train.steps}; "
