@@ -74,6 +74,9 @@ for _family, _cascade in (("faster_rcnn", "cascade_rcnn"), ("mask_rcnn", "cascad
         )
     for _trunk in PYRAMIDS:
         PARAMETERS[f"{_cascade}_{_trunk}"] = _more(_family, _trunk, CASCADE)
+#: ExLarge's trunk without its classifier, 252,813,504; Mask R-CNN's heads and its pyramid on wider
+#: maps, 21,134,064; and global context in 70 blocks, 33,015,040
+PARAMETERS["mask_rcnn_shufflenet_v2_gap_fpn"] = (306_962_608, 606_656, 303_870_704)
 #: without the norms, as torchvision, detectron2 and Detectron count theirs
 PEERS = [
     (41_755_286, "faster_rcnn_resnet50_fpn", {"num_classes": 90, "style": "torchvision"}),
@@ -85,7 +88,7 @@ PEERS = [
     (102_096_053, "mask_rcnn_resnext101_64x4d_fpn", {"style": "detectron"}),
     (72_038_046 - 53_120, "cascade_mask_rcnn_resnet50_fpn", {}),
 ]
-SLOW = ("resnet101", "resnext101")
+SLOW = ("resnet101", "resnext101", "shufflenet")
 
 
 def _each(names):
