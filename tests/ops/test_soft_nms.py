@@ -107,7 +107,7 @@ def test_by_hand():
     assert places.tolist() == [0, 3, 2, 1]
     np.testing.assert_allclose(final, [0.9, 0.6, 0.7 * by_2, 0.8 * by_0 * by_0], rtol=1e-6)
     assert found("none")[0].tolist() == [0, 2, 3]
-    with pytest.raises(ValueError, match="method must be one of .* not 'hard'"):
+    with pytest.raises(ValueError, match=r"method must be one of .* not 'hard'"):
         found("hard")
 
 

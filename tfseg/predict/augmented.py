@@ -72,22 +72,15 @@ class AugmentedDetector(Detector):
         self._finish: Any = None
 
     def _batch(self, images: list[np.ndarray], keys: list[int | str] | None) -> list[Detections]:
+        for source in self._sources:
+            if keys is None and isinstance(source, ResultsFile):
+                raise ValueError(
+                    f"the boxes of {source.path} are found by the images' ids: give keys"
+                )
         own, originals = self._own, np.array([image.shape[:2] for image in images], np.int32)
         sights = own.sights(images) if own.describes or own in self._sources else []
         first = own.first_frame(originals)
-        if len(self._sources) == 1 and isinstance(self._sources[0], ResultsFile):
-            limit = own.model.thresholds.detections
-            given = self._given(self._sources[0], keys, originals, limit)
-            found = {name: tf.constant(v) for name, v in _brought([given], first).items()}
-        else:
-            parts = []
-            for source in self._sources:
-                if isinstance(source, ResultsFile):
-                    seen = [self._given(source, keys, originals)]
-                else:
-                    seen = sights if source is own else source.sights(images)
-                parts.append(_brought(seen, first))
-            found = self._choose(union(parts))
+        found = self._found(images, keys or [], sights, first)
         described = self._described(found, sights, first)
         answer = self._finished(found, described, first.sizes, originals)
         arrays = {name: value.numpy() for name, value in answer.items()}
@@ -96,17 +89,29 @@ class AugmentedDetector(Detector):
             for index, size in enumerate(originals)
         ]
 
-    def _given(
+    def _found(
         self,
-        file: ResultsFile,
-        keys: list[int | str] | None,
-        originals: np.ndarray,
-        count: int | None = None,
-    ) -> Sight:
-        if keys is None:
-            raise ValueError(f"the boxes of {file.path} are found by the images' ids: give keys")
-        found = file.found(keys, originals, count)
-        return Sight(Frame(originals, originals), {}, found)
+        images: Sequence[np.ndarray],
+        keys: Sequence[int | str],
+        sights: Sequence[Sight],
+        first: Frame,
+    ) -> dict[str, tf.Tensor]:
+        """The objects of all sources, in the pixels of the first view."""
+        whole = Frame(first.originals, first.originals)
+        if len(self._sources) == 1 and isinstance(self._sources[0], ResultsFile):
+            limit = self._own.model.thresholds.detections
+            given = self._sources[0].found(keys, first.originals, limit)
+            brought = _brought([Sight(whole, {}, given)], first)
+            return {name: tf.constant(value) for name, value in brought.items()}
+        parts = []
+        for source in self._sources:
+            if isinstance(source, ResultsFile):
+                seen: Sequence[Sight] = [Sight(whole, {}, source.found(keys, first.originals))]
+            else:
+                seen = sights if source is self._own else source.sights(images)
+            parts.append(_brought(seen, first))
+        found: dict[str, tf.Tensor] = self._choose(union(parts))
+        return found
 
     def _described(
         self, found: dict[str, tf.Tensor], sights: Sequence[Sight], first: Frame
