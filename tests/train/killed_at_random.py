@@ -47,6 +47,7 @@ def kill(process, ready):
     while not ready():
         if os.waitpid(process, os.WNOHANG)[0] == process:
             return False
+        time.sleep(0.0002)
     os.kill(process, signal.SIGKILL)
     return os.waitpid(process, 0)[1] == signal.SIGKILL
 

@@ -133,6 +133,38 @@ def test_an_overflow_on_one_replica_alone_is_passed_over_by_both(mirrored, norm)
         np.testing.assert_array_equal(first, second)
 
 
+def test_the_scale_grows_again_on_both(mirrored, monkeypatch):
+    monkeypatch.setattr(LossScale, "GROWTH_STEPS", 2)
+
+    def build():
+        with building_in("float16"):
+            return network("sync_batch")
+
+    stepper = Stepper(build, optimizer(), strategy=mirrored, loss_scale=LossScale())
+    found = stepper.run([broken(0), *BATCHES[1:]])
+    scales = [scalars["loss_scale"] / LossScale.INITIAL for scalars in found]
+    assert scales == [1, 0.5, 0.5, 1, 1]
+    for first, second in mirrors(mirrored, stepper.model.variables):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_bfloat16_equals_one_device_as_far_as_it_goes(mirrored):
+    def build():
+        with building_in("bfloat16"):
+            return network("sync_batch")
+
+    settings = optimizer(momentum=0.9)
+    one, two = (Stepper(build, settings, strategy=s) for s in (None, mirrored))
+    exact = Stepper(lambda: network("sync_batch"), settings)
+    for stepper in (one, two, exact):
+        stepper.run(BATCHES)
+    for a, b, c in zip(one.values(), two.values(), exact.values(), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.01)
+        np.testing.assert_allclose(a, c, atol=0.05)
+    for first, second in mirrors(mirrored, two.model.variables):
+        np.testing.assert_array_equal(first, second)
+
+
 def test_a_loss_that_is_not_finite_on_one_replica_alone_stops_both(mirrored):
     stepper = Stepper(lambda: network("batch"), optimizer(), strategy=mirrored)
     before = mirrors(mirrored, stepper.model.variables)

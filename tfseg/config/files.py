@@ -10,6 +10,10 @@ from tfseg.config.scaling import scaled
 from tfseg.config.sections import Experiment, Stage
 from tfseg.registry import suggest
 
+#: of an experiment file in bytes, and of what it holds in characters and entries
+_MAX_SIZE = 2**17
+_MAX_DEPTH = 50
+
 
 class ConfigError(ValueError):
     """A config that cannot be used; the message names the key and what would be right."""
@@ -50,10 +54,7 @@ def override(tree: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment!r}: expected key=value, as in train.steps=100")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as e:
-            raise ConfigError(f"--set {assignment!r}: the value is no YAML: {e}") from e
+        values[key] = _loaded(value, f"--set {assignment!r}: the value")
     return _assigned(tree, values, "--set")
 
 
@@ -124,13 +125,39 @@ def _parse_stages(stages: Any, origin: str) -> list[Stage]:
 def _read(path: str | Path) -> dict[str, Any]:
     """An experiment file's mapping, unchecked."""
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_SIZE + 1)
     except OSError as e:
         raise ConfigError(f"cannot read the config {path}: {e.strerror}") from e
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path} is no YAML file: {e}") from e
+    tree = _loaded(data, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must be a mapping of sections, is {type(tree).__name__}")
+    return tree
+
+
+def _loaded(text: str | bytes, what: str) -> Any:
+    """What a YAML text holds, if it is no larger or deeper than `_MAX_SIZE` and `_MAX_DEPTH`."""
+    if len(text) > _MAX_SIZE:
+        raise ConfigError(f"{what} is larger than {_MAX_SIZE} bytes")
+    try:
+        tree = yaml.safe_load(text)
+    # PyYAML raises errors of many types on odd numbers, dates, tags and depths, and documents one.
+    except Exception as e:
+        raise ConfigError(f"{what} is no YAML: {e}") from e
+    # Aliases make small files stand for huge trees, and for trees without end.
+    size, nodes = 0, [(tree, 0)]
+    while nodes:
+        node, depth = nodes.pop()
+        size += 1 + (len(node) if isinstance(node, str) else 0)
+        if size > _MAX_SIZE or depth > _MAX_DEPTH:
+            raise ConfigError(
+                f"{what} is too large, with its aliases written out, or too deep: the limits are "
+                f"{_MAX_SIZE} characters and entries, and {_MAX_DEPTH} levels"
+            )
+        if isinstance(node, dict):
+            nodes += [(value, depth + 1) for item in node.items() for value in item]
+        elif isinstance(node, list | tuple):
+            nodes += [(value, depth + 1) for value in node]
     return tree
 
 

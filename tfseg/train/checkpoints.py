@@ -123,12 +123,13 @@ class Checkpoints:
         failures: dict[int, str] = {}
         for step in reversed(self.steps()):
             path = self._folder / f"ckpt-{step}"
+            if (damage := _damage(path)) is not None:
+                failures[step] = f"{path} is damaged: {damage}"
+                continue
             try:
                 with strategy.scope():
                     self._checkpoint.restore(str(path)).assert_consumed()
-            except tf.errors.OpError as e:
-                failures[step] = f"{path} is damaged: {e.message}"
-            except (AssertionError, ValueError) as e:
+            except (AssertionError, ValueError, LookupError, tf.errors.OpError) as e:
                 failures[step] = f"{path} is of another model, optimizer or precision: {e}"
             else:
                 self._newest = step
@@ -145,6 +146,18 @@ class Checkpoints:
             aside.mkdir(exist_ok=True)
             for file in reversed(self._files(self._folder, step)):
                 os.replace(file, aside / file.name)
+
+
+def _damage(path: Path) -> str | None:
+    """Why a checkpoint cannot be read, or None; all of it is read."""
+    try:
+        reader = tf.train.load_checkpoint(str(path))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    # Of damaged files TensorFlow raises errors of many types, IndexError among them.
+    except Exception as e:
+        return str(e) or type(e).__name__
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Damaged and hostile inputs for tfseg's readers, and a watch over what they do with them."""
