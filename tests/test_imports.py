@@ -20,7 +20,7 @@ ALLOWED = {
     "data": {"ops", "registry"},
     "metrics": {"ops"},
     "weights": {"models", "backbones", "ops", "registry"},
-    "train": {"models", "losses", "data", "ops", "config", "registry"},
+    "train": {"models", "losses", "data", "ops", "config", "registry", "cluster"},
     "visualize": {"data"},
     "visualize_instances": {"data"},
     "predict": {"models", "data", "ops", "registry", "visualize", "visualize_instances"},

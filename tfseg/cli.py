@@ -57,26 +57,43 @@ def main() -> None:
 @_SET
 @click.option("--run-dir", type=_FOLDER, help="Default: runs/NAME, with the config's name.")
 @click.option("--resume", is_flag=True, help="Continue from the run folder's last checkpoint.")
+@click.option("--workers", metavar="HOST:PORT,...", help="All processes of a training on hosts.")
+@click.option("--worker", type=int, metavar="INDEX", help="Which of --workers this one is.")
 @_says_what_is_wrong
 def train(
-    config_file: Path, assignments: tuple[str, ...], run_dir: Path | None, resume: bool
+    config_file: Path,
+    assignments: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+    workers: str | None,
+    worker: int | None,
 ) -> None:
-    """Train the experiment of CONFIG_FILE."""
-    from tfseg import config
+    """Train the experiment of CONFIG_FILE.
 
+    On several hosts the same command runs on each, with --workers and --worker, or with TF_CONFIG
+    in the environment; train.strategy is then multi_worker.
+    """
+    from tfseg import cluster, config
+
+    if (workers is None) != (worker is None):
+        raise click.UsageError("--workers and --worker go together")
+    if workers is not None and worker is not None:
+        os.environ[cluster.VARIABLE] = cluster.tf_config(workers, worker)
+    if cluster.cluster_size(os.environ) > 1:
+        assignments += ("train.strategy=multi_worker",)
     stages = config.load_stages(config_file, list(assignments))
     experiment = stages[-1]
     # A stage is called NAME/STAGE.
     run_dir = run_dir or Path("runs") / experiment.name.partition("/")[0]
     from tfseg import experiment as experiments
-    from tfseg.train import NonFiniteLoss, SaveError
+    from tfseg.train import NonFiniteLoss, SaveError, WorkerLost
 
     try:
         if len(stages) > 1:
             outcome = experiments.train_stages(stages, run_dir, resume=resume)
         else:
             outcome = experiments.train(experiment, run_dir, resume=resume)
-    except (NonFiniteLoss, SaveError) as error:
+    except (NonFiniteLoss, SaveError, WorkerLost) as error:
         raise click.ClickException(str(error)) from error
     if outcome is not None and outcome.interrupted is not None:
         sys.exit(128 + signal.Signals[outcome.interrupted].value)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfseg import config, models, registry
 from tfseg.data.detection import detection_dataset
+from tfseg.data.pipeline import WHOLE, Share
 from tfseg.data.readers.coco_panoptic import PanopticMasks
 from tfseg.data.sample import ObjectReader
 from tfseg.data.transforms import make_transforms
@@ -104,6 +105,7 @@ def make_detection_dataset(
     model: keras.Model,
     run_dir: Path,
     start_step: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """The experiment's training batches from a step on; see `detection_dataset`."""
     data = experiment.data
@@ -118,6 +120,7 @@ def make_detection_dataset(
         cache_dir=run_dir / "cache",
         buckets=data.buckets,
         divisor=data.divisor,
+        share=share,
         proposals="proposals" in reader.keys(),  # noqa: SIM118 (not a mapping)
         **_learnt(model),
     )
@@ -283,8 +286,8 @@ def detector_kit(
     """
     loss = make_rcnn_loss(experiment, model)
 
-    def dataset(start_step: int) -> tf.data.Dataset:
-        return make_detection_dataset(experiment, reader, model, run_dir, start_step)
+    def dataset(start_step: int, share: Share = WHOLE) -> tf.data.Dataset:
+        return make_detection_dataset(experiment, reader, model, run_dir, start_step, share)
 
     dataset(0)
     if validation is None:

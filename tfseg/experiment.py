@@ -12,7 +12,7 @@ import tensorflow as tf
 import tfseg
 from tfseg import config, models, registry, runs
 from tfseg.data import open_reader
-from tfseg.data.pipeline import training_dataset
+from tfseg.data.pipeline import WHOLE, Share, training_dataset
 from tfseg.data.sample import Reader
 from tfseg.data.transforms import make_transforms
 from tfseg.detection import BEST_METRIC, check_classes, detector_kit, is_detector
@@ -25,10 +25,11 @@ from tfseg.predict.boost import BoostedPredictor
 from tfseg.predict.mirror import MirroredPredictor
 from tfseg.predict.proposals import ProposalPredictor, edge_boxes
 from tfseg.registry import Preprocessing, suggest
-from tfseg.train import Outcome, Trainer
+from tfseg.train import Outcome, Trainer, make_strategy
 from tfseg.train.batch_statistics import estimate_batch_statistics
 from tfseg.train.checkpoints import save_weights
 from tfseg.train.precision import building_in
+from tfseg.train.workers import own_folder, own_share
 from tfseg.weights import load_weights
 
 
@@ -155,6 +156,7 @@ def make_dataset(
     preprocessing: Preprocessing,
     run_dir: Path,
     start_step: int = 0,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """The experiment's training batches from a step on; see `training_dataset`."""
     return training_dataset(
@@ -166,6 +168,7 @@ def make_dataset(
         start_step=start_step,
         cache=experiment.data.cache,
         cache_dir=run_dir / "cache",
+        share=share,
     )
 
 
@@ -191,8 +194,17 @@ def train(
 ) -> Outcome:
     """Trains as the experiment says; everything it leaves is in the run folder.
 
-    What can be wrong is checked first: data, transforms, model, weights.
+    What can be wrong is checked first: data, transforms, model, weights. Of several workers only
+    the chief writes to the run folder.
     """
+    strategy = make_strategy(experiment.train.strategy)
+    with own_folder(strategy, run_dir) as folder:
+        return _train(experiment, folder, strategy, resume)
+
+
+def _train(
+    experiment: config.Experiment, run_dir: Path, strategy: tf.distribute.Strategy, resume: bool
+) -> Outcome:
     keras.utils.set_random_seed(experiment.seed)
     experiment = with_best_metric(experiment)
     kit = _checked(experiment, run_dir)
@@ -206,10 +218,13 @@ def train(
         log_images=kit.draw,
         seed=experiment.seed,
         resume=resume,
+        strategy=strategy,
     )
     runs.save(run_dir, experiment, kit.reader)
     outcome = trainer.run()
-    if experiment.train.batch_statistics is not None and outcome.interrupted is None:
+    is_chief = own_share(strategy).index == 0
+    measured = experiment.train.batch_statistics is not None and outcome.interrupted is None
+    if measured and is_chief:
         del trainer
         measure_batch_statistics(experiment, run_dir, kit.dataset(outcome.step))
     return outcome
@@ -247,8 +262,8 @@ def _semantic_kit(
     make_predictor(probe, _live(experiment.predict))
     live = _live(experiment.predict).model_copy(update={"crf": None})
 
-    def dataset(start_step: int) -> tf.data.Dataset:
-        return make_dataset(experiment, reader, preprocessing, run_dir, start_step)
+    def dataset(start_step: int, share: Share = WHOLE) -> tf.data.Dataset:
+        return make_dataset(experiment, reader, preprocessing, run_dir, start_step, share)
 
     dataset(0)
     loss = make_loss(experiment)
@@ -317,6 +332,7 @@ def train_stages(
     Returns:
         The outcome of the last stage that ran, or None where all were finished.
     """
+    make_strategy(stages[0].train.strategy)  # before TensorFlow computes anything
     for stage in stages:
         _check_stage(stage)
     previous: Path | None = None

@@ -18,13 +18,14 @@ class Kit:
     Attributes:
         reader: the training samples.
         loss: what is learnt; see `tfseg.train.step.Loss`.
-        dataset: the batches from a step on.
+        dataset: the batches from a step on; of a `tfseg.data.pipeline.Share`, given as second,
+            its rows.
         validate: the scores of a model, or None without validation data.
         draw: pictures of its work, or None.
     """
 
     reader: Reader
     loss: Any
-    dataset: Callable[[int], tf.data.Dataset]
+    dataset: Callable[..., tf.data.Dataset]
     validate: Callable[[keras.Model], dict[str, float]] | None = None
     draw: Callable[[keras.Model], dict[str, np.ndarray]] | None = None

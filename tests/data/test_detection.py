@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfseg.data import open_reader
 from tfseg.data.detection import detection_dataset
 from tfseg.data.outlines import fill_outline, mask_outline, stack_outlines
+from tfseg.data.pipeline import Share
 from tfseg.data.regions import region_of
 from tfseg.data.transforms import make_transforms
 from tfseg.registry import Preprocessing
@@ -68,6 +69,14 @@ def _dataset(reader=None, transforms=(), batch_size=2, **options):
 
 def _batches(dataset, count):
     return list(dataset.take(count).as_numpy_iterator())
+
+
+def test_a_share_has_its_rows_of_the_same_padded_batches():
+    whole = _batches(_dataset(batch_size=4, masks=True), 3)
+    halves = [_batches(_dataset(batch_size=4, masks=True, share=Share(i, 2)), 3) for i in range(2)]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, np.concatenate([part[key] for part in parts]))
 
 
 def test_the_kinds_of_batches():

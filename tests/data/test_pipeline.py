@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfseg.data.pipeline import training_dataset
+from tfseg.data.pipeline import Share, training_dataset
 from tfseg.data.sample import DataError
 from tfseg.data.transforms import make_transforms
 from tfseg.registry import Preprocessing
@@ -64,6 +64,27 @@ def test_batches():
     assert spec["mask"] == tf.TensorSpec((2, 16, 16), tf.int32)
     assert spec["weights"] == tf.TensorSpec((2, 16, 16), tf.float32)
     assert spec["name"] == tf.TensorSpec((2,), tf.string)
+
+
+@pytest.mark.parametrize("start_step", [0, 3])
+def test_a_share_reads_its_rows_of_the_same_batches(start_step):
+    transforms = ({"flip": {}}, {"crop": {"size": [16, 16]}})
+    whole = _batches(_dataset(batch_size=4, transforms=transforms, start_step=start_step), 5)
+    halves = [
+        _batches(
+            _dataset(
+                batch_size=4,
+                transforms=transforms,
+                start_step=start_step,
+                share=Share(index, 2),
+            ),
+            5,
+        )
+        for index in range(2)
+    ]
+    for batch, *parts in zip(whole, *halves, strict=True):
+        for key, value in batch.items():
+            np.testing.assert_array_equal(value, np.concatenate([part[key] for part in parts]))
 
 
 def test_images_are_preprocessed():

@@ -124,6 +124,8 @@ class Loss(Section):
 class Train(Section):
     """Length, batch, precision and bookkeeping of a run. ``batch_size`` is the global batch.
 
+    ``strategy``: "one" device, "mirrored" over all of this host's, or "multi_worker", over those
+    of all hosts that ``TF_CONFIG`` names; see `tfseg.train.workers`.
     ``reference_batch`` is the batch that learning rate, steps, milestones, warm-up and
     ``validate_every`` are meant for: with another one they are scaled; see `tfseg.config.scaled`.
     ``frozen``: shell patterns of the names of layers that do not train.
@@ -137,7 +139,7 @@ class Train(Section):
     reference_batch: int | None = Field(None, gt=0)
     accumulate: int = Field(1, gt=0)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    strategy: Literal["one", "mirrored"] = "one"
+    strategy: Literal["one", "mirrored", "multi_worker"] = "one"
     jit_compile: bool = False
     validate_every: int | None = Field(None, gt=0)
     checkpoint_every: int | None = Field(None, gt=0)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from tfseg.data.pipeline import sample_dataset
+from tfseg.data.pipeline import WHOLE, Share, sample_dataset
 from tfseg.data.sample import ObjectReader
 from tfseg.data.transforms import Transform
 from tfseg.data.transforms.geometry import Flip
@@ -33,6 +33,7 @@ def detection_dataset(
     proposals: bool = False,
     buckets: Sequence[tuple[int, int]] | None = None,
     divisor: int = 32,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Endless batches of augmented images with their objects; see `training_dataset`.
 
@@ -56,6 +57,8 @@ def detection_dataset(
         buckets: (height, width) of the images in batches: the one of least area that holds all
             of a batch. None: sides are the least multiples of ``divisor``.
         divisor: see ``buckets``, whose sides are multiples of it, too.
+        share: the rows of every batch that are this worker's. All are read, since the padding of
+            each depends on the others.
 
     Returns:
         A data set of {"name": string (B,), "image": float32 (B, H, W, C), "size": float32 (B, 2),
@@ -83,8 +86,9 @@ def detection_dataset(
         transforms,
         keys,
         preprocessing=preprocessing,
+        batch_size=batch_size,
         seed=seed,
-        start=start_step * batch_size,
+        start_step=start_step,
         cache=cache,
         cache_dir=cache_dir,
     )
@@ -94,7 +98,11 @@ def detection_dataset(
         fills["mask"] = tf.constant(reader.ignore_label)
     dataset = dataset.padded_batch(batch_size, padding_values=fills, drop_remainder=True)
     pad = partial(_pad, fills=fills, buckets=buckets, divisor=divisor)
-    return dataset.map(pad, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(pad, num_parallel_calls=tf.data.AUTOTUNE)
+    if share.count > 1:
+        rows = share.rows(batch_size)
+        dataset = dataset.map(lambda batch: {key: value[rows] for key, value in batch.items()})
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _check_flips(reader: ObjectReader, transforms: Sequence[Transform]) -> None:

@@ -9,6 +9,7 @@ import atexit
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -34,6 +35,23 @@ _KEYS = {
     "keypoints": (tf.float32, 3, 2),
     "proposals": (tf.float32, 2, 1),
 }
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of every batch that are one worker's: of ``count`` equal parts that at ``index``."""
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """Which rows of a global batch they are; ``count`` divides its size."""
+        own = batch_size // self.count
+        return slice(self.index * own, (self.index + 1) * own)
+
+
+#: of the only worker
+WHOLE = Share()
 
 
 class _Exit:
@@ -141,32 +159,39 @@ def sample_dataset(
     keys: Sequence[str],
     *,
     preprocessing: Preprocessing,
+    batch_size: int,
     seed: int,
-    start: int,
+    start_step: int,
     cache: Literal["none", "memory", "disk"],
     cache_dir: Path | None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Endless augmented and preprocessed samples, not yet in batches; see `training_dataset`.
 
     Args:
         keys: which of the reader's to read beside "name"; "image" is one of them.
-        start: how many samples of a run from 0 to leave out.
+        batch_size: samples of a (global) batch; with ``start_step`` it tells where to start.
+        share: which of each batch's to read.
     """
     count, cached, first = len(reader), _Cached(reader, cache, cache_dir), reader[0]
 
-    def sample_at(place: tf.Tensor) -> dict[str, tf.Tensor]:
+    rows = share.rows(batch_size)
+    own = rows.stop - rows.start
+
+    def sample_at(position: tf.Tensor) -> dict[str, tf.Tensor]:
+        place = position // own * batch_size + rows.start + position % own
         epoch, within = place // count, place % count
         order = tf.stack([tf.constant(seed, tf.int64), epoch])
         index = tf.random.experimental.index_shuffle(within, order, count - 1)
         sample = _read(first, cached, keys, index)
-        own = tf.stack([tf.constant(seed, tf.int64), place])
-        parts = tf.random.experimental.stateless_split(own, max(len(transforms), 1))
+        drawn = tf.stack([tf.constant(seed, tf.int64), place])
+        parts = tf.random.experimental.stateless_split(drawn, max(len(transforms), 1))
         for transform, part in zip(transforms, tf.unstack(parts), strict=False):
             sample = transform(sample, part)
         sample["image"] = preprocess(tf.cast(sample["image"], tf.float32), preprocessing)
         return sample
 
-    dataset = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    dataset = tf.data.Dataset.range(start_step * own, np.iinfo(np.int64).max)
     return dataset.map(sample_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
@@ -180,6 +205,7 @@ def training_dataset(
     start_step: int = 0,
     cache: Literal["none", "memory", "disk"] = "none",
     cache_dir: Path | None = None,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Endless batches of augmented samples; every epoch has each sample once, in its own order.
 
@@ -192,6 +218,7 @@ def training_dataset(
         start_step: the first batch is the one that a run from 0 would reach after this many.
         cache: keep decoded samples in "memory" or on "disk".
         cache_dir: folder of the disk cache, one for each data set.
+        share: the rows of every batch that this worker reads, and the batches then have.
 
     Returns:
         A data set of {"name": string (B,), "image": float32 (B, H, W, C), preprocessed, "mask":
@@ -207,10 +234,12 @@ def training_dataset(
         transforms,
         [key for key in ("image", "mask", "weights") if key in reader.keys()],  # noqa: SIM118
         preprocessing=preprocessing,
+        batch_size=batch_size,
         seed=seed,
-        start=start_step * batch_size,
+        start_step=start_step,
         cache=cache,
         cache_dir=cache_dir,
+        share=share,
     )
     size = dataset.element_spec["image"].shape[:2]
     if batch_size > 1 and not size.is_fully_defined():
@@ -218,4 +247,5 @@ def training_dataset(
             f"batches of {batch_size} need images of one size: end data.transforms with a crop or "
             "a resize"
         )
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    own = batch_size // share.count
+    return dataset.batch(own, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

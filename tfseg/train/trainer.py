@@ -16,12 +16,13 @@ from tfseg import config
 from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, save_weights, write_whole
 from tfseg.train.distribute import distribute, make_strategy, part_random_states
 from tfseg.train.ema import WeightAverage
-from tfseg.train.interrupts import Interrupts
+from tfseg.train.interrupts import SIGNALS, Interrupts
 from tfseg.train.logs import RunLog, Stopwatch
 from tfseg.train.optimizers import UpdateRule
 from tfseg.train.precision import LossScale, building_in
 from tfseg.train.schedules import make_schedule
 from tfseg.train.step import Loss, Progress, TrainStep
+from tfseg.train.workers import Council, WorkerLost, losses_told, own_share
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -86,6 +87,10 @@ class Trainer:
     best.json, last.weights.h5 with last.json. With ``ema_decay`` validation, best and last weights
     are those of the average.
 
+    Of several workers (`tfseg.train.workers`) each has a trainer. They start from the chief's
+    state, and all stop where one is to stop. The chief alone saves checkpoints and weights and
+    validates; the others wait for it. Their callbacks see no scores.
+
     On one device a run that was killed and resumed ends in the same bits as an unbroken one (on
     a GPU that takes ``tf.config.experimental.enable_op_determinism``).
 
@@ -93,10 +98,11 @@ class Trainer:
         build_model: makes the model, with the weights it starts from.
         loss: gives the parts of the loss, such as `tfseg.losses.SemanticLoss`.
         train: length, batch, precision, update rule and schedule.
-        run_dir: the run's folder.
+        run_dir: the run's folder; of workers that are not the chief an empty one of their own.
         dataset: gives the data set of global batches from a step on: mappings with
             what the loss needs, all with ``train.batch_size`` rows; "name" (strings) is only
-            read for error messages. Batch k must be the same whatever step it starts from.
+            read for error messages. Batch k must be the same whatever step it starts from. On
+            several workers it is also given a `tfseg.data.pipeline.Share`, and gives its rows.
         validate: gives scores by name; ``train.best_metric`` is one of them.
         log_images: gives uint8 images (H, W, C) or (N, H, W, C) for TensorBoard, at validation.
         callbacks: Keras callbacks.
@@ -123,7 +129,7 @@ class Trainer:
         train: config.Train,
         run_dir: str | Path,
         *,
-        dataset: Callable[[int], tf.data.Dataset],
+        dataset: Callable[..., tf.data.Dataset],
         validate: Callable[[keras.Model], Mapping[str, float]] | None = None,
         log_images: Callable[[keras.Model], Mapping[str, np.ndarray]] | None = None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -137,14 +143,17 @@ class Trainer:
             raise ValueError("train.best_metric must name the score that chooses the best weights")
         self.run_dir = Path(run_dir)
         self._train, self._dataset = train, dataset
-        self._validate, self._log_images = validate, log_images
+        self._is_chief = own_share(self.strategy).index == 0
+        self._validate = validate if self._is_chief else None
+        self._log_images = log_images
         self._callbacks = callbacks
         self._batch_hooks = _have_batch_hooks(callbacks)
         self._window: list[dict[str, tf.Tensor]] = []
         self._latest: dict[str, float] = {}
         self._lock = claim_run_dir(run_dir, resume=resume)
         try:
-            self._build(build_model, loss, seed, resume)
+            with losses_told(self.strategy):
+                self._build(build_model, loss, seed, resume)
         except BaseException:
             self._lock.release()
             raise
@@ -165,10 +174,12 @@ class Trainer:
         self._checkpoints = self._make_checkpoints(rule, loss_scale)
         if resume:
             self._checkpoints.restore(self.strategy)
+        self._council = Council(self.strategy)
+        self._council.adopt([v for group in self._state.values() for v in group])
         part_random_states(self.model, self.strategy)
         self.start = int(self._progress.step.numpy())
         self._best = Best(self.run_dir, train.best_metric)
-        self._data = distribute(self._dataset(self.start), self.strategy, train.batch_size)
+        self._data = distribute(self._dataset, self.start, self.strategy, train.batch_size)
         self._step = self._make_step(loss, rule, loss_scale)
 
     def _make_step(self, loss: Loss, rule: UpdateRule, loss_scale: LossScale | None) -> TrainStep:
@@ -189,17 +200,17 @@ class Trainer:
         )
 
     def _make_checkpoints(self, rule: UpdateRule, loss_scale: LossScale | None) -> Checkpoints:
-        groups = {
+        self._state: dict[str, list[tf.Variable]] = {
             "model": [v.value for v in self.model.variables],
             "optimizer": [v.value for v in rule.optimizer.variables],
             "progress": [self._progress.step],
         }
         if loss_scale is not None:
-            groups["loss_scale"] = [loss_scale.scale, loss_scale.finite_steps]
+            self._state["loss_scale"] = [loss_scale.scale, loss_scale.finite_steps]
         if self._average is not None:
-            groups["average"] = self._average.averages
+            self._state["average"] = self._average.averages
         folder = self.run_dir / "checkpoints"
-        return Checkpoints(folder, groups, self._train.keep_checkpoints)
+        return Checkpoints(folder, self._state, self._train.keep_checkpoints)
 
     def run(self) -> Outcome:
         """Trains until the last step, a signal, or ``model.stop_training``.
@@ -212,6 +223,8 @@ class Trainer:
                 are logged or the state is saved, and no later step has changed anything.
             SaveError: a file could not be written, as on a full disk; older ones are whole.
             RunDirError: another run has taken the folder since an earlier call.
+            WorkerLost: another worker does not answer. Nothing is saved then: the step that was
+                under way has left its traces.
             ValueError: the data set ended early, or validation lacks the best metric.
         """
         self._lock.acquire()
@@ -228,18 +241,23 @@ class Trainer:
             list(self._callbacks), model=self.model, steps=self._round, verbose=0
         )
         try:
-            with Interrupts() as interrupts:
+            with Interrupts() as interrupts, losses_told(self.strategy):
                 self._hooks.on_train_begin()
                 step = self._loop(interrupts)
                 self._hooks.on_train_end()
+        except WorkerLost:
+            raise
         except Exception:
-            self._checkpoints.save(int(self._progress.step.numpy()))
+            self._keep(int(self._progress.step.numpy()))
             raise
         finally:
             self._log.close()
-        with self._averaged():
-            save_weights(self.model, self.run_dir / "last.weights.h5")
-        write_whole(self.run_dir / "last.json", json.dumps({"step": step}))
+        if self._is_chief:
+            with self._averaged():
+                save_weights(self.model, self.run_dir / "last.weights.h5")
+            write_whole(self.run_dir / "last.json", json.dumps({"step": step}))
+        with losses_told(self.strategy):
+            self._council.wait()  # what the chief has written is there for all
         if interrupts.requested:
             print(
                 f"{interrupts.requested}: stopped after step {step} of {self._train.steps}; "
@@ -255,13 +273,22 @@ class Trainer:
     def _round_ends(self, step: int) -> bool:
         return step > 0 and (step % self._round == 0 or step == self._train.steps)
 
+    def _stops(self, interrupts: Interrupts) -> bool:
+        """Whether the run is to end here; where one worker is to stop, all are."""
+        kinds = [s.name for s in SIGNALS]
+        mine = [self.model.stop_training, *(interrupts.requested == kind for kind in kinds)]
+        stop, *signals = self._council.any(mine)
+        said = [kind for kind, given in zip(kinds, signals, strict=True) if given]
+        interrupts.requested = next(iter(said), interrupts.requested)
+        return stop or bool(said)
+
     def _loop(self, interrupts: Interrupts) -> int:
         train, step = self._train, self.start
         if self._round_ends(step):
             self._end_round(step)  # the run was stopped before it had
         batches = iter(self._data)
         fresh = True
-        while step < train.steps and not (self.model.stop_training or interrupts.requested):
+        while step < train.steps and not self._stops(interrupts):
             if fresh:
                 self._hooks.on_epoch_begin(step // self._round)
             self._one_step(step, batches)
@@ -328,6 +355,10 @@ class Trainer:
     def _save(self, step: int) -> None:
         self._check_finite(step)
         with self._watch.paused():
+            self._keep(step)
+
+    def _keep(self, step: int) -> None:
+        if self._is_chief:
             self._checkpoints.save(step)
 
     def _averaged(self) -> AbstractContextManager[None]:
