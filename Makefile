@@ -14,6 +14,8 @@ $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA),test,dev]'
+	# Alone: it asks for the package tensorflow, where tensorflow-cpu provides the same module.
+	$(BIN)/python -m pip install --quiet --no-deps 'tensorflow-serving-api>=2.21'
 	touch $@
 
 demo: $(INSTALLED)

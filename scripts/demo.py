@@ -23,7 +23,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     cli.train.callback(CONFIG, (), RUN, False)
     cli.evaluate.callback(RUN, "best", (), "validation", 8, True)
-    cli.export.callback(RUN, EXPORT, None, "best")
+    cli.export.callback(RUN, EXPORT, None, "best", "savedmodel", "float32", False, False)
     scores = json.loads((RUN / "evaluation-validation.json").read_text())
     difference = _check_export()
     click.echo(f"mIoU {scores['mean_iou']:.4f} (at least {MEAN_IOU} is expected)")

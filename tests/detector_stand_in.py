@@ -31,6 +31,7 @@ class StandIn(keras.Model):
         self.num_classes, self.size_divisor = 3, 32
         self.mask_head = True if masks else None
         self.parts = (masks, keypoints, semantic)
+        self.panoptic = semantic
         self.dark = dark
         self.gain = self.add_weight(name="gain", shape=(), initializer="ones")
         self.built = True

@@ -137,10 +137,29 @@ def test_predict_files_and_folders(run, tmp_path):
 
 def test_export_and_reload(run, tmp_path):
     _run("export", run, "--to", tmp_path / "m")
-    assert "2" in _run("export", run, "--to", tmp_path / "m")
-    served = tf.saved_model.load(tmp_path / "m/2").signatures["serving_default"]
+    assert "2" in _run("export", run, "--to", tmp_path / "m", "--dtype", "bfloat16", "--png")
     png = tf.io.encode_png(np.zeros((20, 24, 3), np.uint8))[None]
-    assert served(image_bytes=png)["labels"].shape == (1, 20, 24)
+    labels = []
+    for version, dtype in ((1, "float32"), (2, "bfloat16")):
+        path = tmp_path / "m" / str(version)
+        serve = tf.saved_model.load(path).signatures
+        assert ("png" in serve) == (version == 2)
+        labels.append(serve["serving_default"](image_bytes=png)["labels"].numpy())
+        facts = json.loads((path / "assets.extra/model_info.json").read_text())
+        assert facts["compute_dtype"] == facts["export"]["dtype"] == dtype
+        assert facts["scores"]["training"] == json.loads((run / "best.json").read_text())
+        assert facts["task"] == "semantic"
+        assert len(facts["classes"]) == len(facts["colors"]) == 5
+    assert labels[0].shape == (1, 20, 24)
+    assert (labels[0] == labels[1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("option", [["--xla"], ["--png"], ["--dtype", "bfloat16"]])
+def test_options_of_saved_models_are_not_of_files(run, tmp_path, option):
+    folder = tmp_path / "m"
+    out = _run("export", run, "--to", folder, "--format", "tflite", *option, code=1)
+    assert f"{' '.join(option)} is for SavedModels, not for --format tflite" in out
+    assert not folder.exists()
 
 
 def test_resume_of_a_finished_run_changes_nothing(run, tmp_path):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
 import tfseg
 from tfseg.export import check_export, export
 from tfseg.predict import Predictor
-from tfseg.predict.graph import decode
+from tfseg.predict.decode import decode_one
 from tfseg.registry import Preprocessing
 
 BGR = Preprocessing("bgr", (103.939, 116.779, 123.68), (58.0, 57.0, 56.0))
@@ -71,8 +72,8 @@ def test_all_signatures_equal_the_eager_model(exported):
     files = tf.constant([png(p) for p in pictures])
     answers = [
         loaded.signatures["serving_default"](image_bytes=files),
-        loaded.signatures["tensors"](images=tf.constant(pictures, tf.float32)),
-        loaded.signatures["tensors_uint8"](images=tf.constant(pictures)),
+        loaded.signatures["tensor"](images=tf.constant(pictures, tf.float32)),
+        loaded.signatures["tensor_uint8"](images=tf.constant(pictures)),
     ]
     for answer in answers:
         assert answer["probabilities"].dtype == tf.float32
@@ -86,7 +87,7 @@ def test_other_sizes_and_batches_equal_the_predictor(exported):
     model, _, loaded = exported
     predictor = Predictor(model, BGR)
     for size in ((21, 34), (40, 17)):
-        answer = loaded.signatures["tensors_uint8"](images=tf.constant(image(*size)[None]))
+        answer = loaded.signatures["tensor_uint8"](images=tf.constant(image(*size)[None]))
         np.testing.assert_allclose(answer["probabilities"][0], predictor(image(*size)), atol=1e-5)
 
 
@@ -102,34 +103,77 @@ def test_jpeg_is_served_as_it_is_read_from_disk(exported):
 
 def test_decode_equals_pillow_on_a_photograph(shared):
     file = min(shared("data/camvid/train").glob("*.jpg"))
-    decoded = decode(tf.constant([file.read_bytes()])).numpy()[0]
-    np.testing.assert_array_equal(decoded, np.asarray(Image.open(file)))
+    np.testing.assert_array_equal(decode_one(file.read_bytes()), np.asarray(Image.open(file)))
 
 
-def test_decode_in_a_batch_of_formats():
-    file = jpeg(image(9, 7))
-    read = np.asarray(Image.open(io.BytesIO(file)))
-    np.testing.assert_array_equal(decode([png(read), file, png(read)]), np.stack([read] * 3))
-    gray = image(9, 7, channels=1)
-    np.testing.assert_array_equal(decode([png(gray)])[0], np.repeat(gray, 3, axis=2))
+def test_images_of_mixed_sizes_and_formats_in_a_batch(exported):
+    model, _, loaded = exported
+    pictures = [image(9, 7), image(12, 5, channels=1), image(6, 11)]
+    read = np.asarray(Image.open(io.BytesIO(jpeg(pictures[2]))))
+    files = tf.constant([png(pictures[0]), png(pictures[1]), jpeg(pictures[2])])
+    answer = loaded.signatures["serving_default"](image_bytes=files)
+    assert answer["sizes"].numpy().tolist() == [[9, 7], [12, 5], [6, 11]]
+    assert answer["labels"].shape == (3, 12, 11)
+    predictor = Predictor(model, BGR)
+    for index, picture in enumerate([*pictures[:2], read]):
+        height, width = picture.shape[:2]
+        labels, values = (answer[k][index].numpy() for k in ("labels", "probabilities"))
+        expected = predictor(picture)
+        np.testing.assert_allclose(values[:height, :width], expected, atol=1e-5)
+        np.testing.assert_array_equal(labels[:height, :width], expected.argmax(-1))
+        assert (labels[height:] == -1).all()
+        assert (labels[:, width:] == -1).all()
+        assert not values[height:].any()
+        assert not values[:, width:].any()
+    one_size = loaded.signatures["serving_default"](image_bytes=files[:1])
+    assert one_size["sizes"].numpy().tolist() == [[9, 7]]
+
+
+@pytest.mark.parametrize("files", [[b""], [b"no image"], [png(np.zeros((9, 9, 3), "u1"))[:40]]])
+def test_damaged_files_are_invalid_arguments(exported, files):
+    serve = exported[2].signatures["serving_default"]
     with pytest.raises(tf.errors.InvalidArgumentError):
-        decode([png(gray)[:50]])
+        serve(image_bytes=tf.constant([png(image(5, 5)), *files]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one image or more"):
+        serve(image_bytes=tf.constant([], tf.string))
+    assert serve(image_bytes=tf.constant([png(image(5, 5))]))["labels"].shape == (1, 5, 5)
 
 
-def test_images_of_two_sizes_in_a_batch(exported):
-    files = tf.constant([png(image(9, 9)), png(image(9, 9)), png(image(9, 8))])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="one batch must have one size"):
-        exported[2].signatures["serving_default"](image_bytes=files)
+def test_labels_as_pngs_of_the_images_sizes(tmp_path):
+    model = network()
+    path = export(model, tmp_path / "small", preprocessing=BGR, png=True)
+    pictures = [image(9, 7), image(12, 5, seed=2)]
+    serve = tf.saved_model.load(str(path)).signatures["png"]
+    answer = serve(image_bytes=tf.constant([png(p) for p in pictures]))
+    assert list(answer) == ["labels_png_bytes"]  # the suffix makes REST answer in base64
+    for file, picture in zip(answer["labels_png_bytes"].numpy(), pictures, strict=True):
+        labels = Image.open(io.BytesIO(file))
+        assert labels.mode == "L"
+        np.testing.assert_array_equal(labels, Predictor(model, BGR)(picture).argmax(-1))
+
+
+def test_labels_of_many_classes_are_pngs_of_16_bits(tmp_path):
+    x = keras.Input((None, None, 1))
+    places = keras.initializers.Constant(np.arange(300) / 300)
+    model = keras.Model(x, keras.layers.Conv2D(300, 1, bias_initializer=places)(x))
+    model.layers[-1].kernel.assign(tf.zeros((1, 1, 1, 300)))
+    path = export(model, tmp_path / "many", preprocessing=GRAY, png=True)
+    serve = tf.saved_model.load(str(path)).signatures["png"]
+    (file,) = serve(image_bytes=tf.constant([png(image(4, 6))]))["labels_png_bytes"].numpy()
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file))), np.full((4, 6), 299))
 
 
 def test_facts_lie_beside_the_model(exported):
-    facts = json.loads((exported[1] / "assets.extra/tfseg.json").read_text())
-    assert facts["model"] == "small"
+    facts = json.loads((exported[1] / "assets.extra/model_info.json").read_text())
+    assert (facts["network"], facts["name"]) == ("small", "small")
     assert facts["classes"] == ["sky", "road", "car", "tree"]
     assert facts["colors"][3] == [9, 10, 11]
     assert facts["preprocessing"]["channels"] == "bgr"
     assert facts["preprocessing"]["mean"] == list(BGR.mean)
-    assert facts["tfseg"] == tfseg.__version__
+    assert facts["versions"]["tfseg"] == tfseg.__version__
+    assert facts["export"] == {"format": "savedmodel", "xla": False, "png": False}
+    labels = facts["signatures"]["tensor"]["outputs"]["labels"]
+    assert labels == {"dtype": "int32", "shape": [None, None, None]}
 
 
 def test_loads_where_there_is_no_tfseg(exported, tmp_path):
@@ -176,11 +220,10 @@ def test_versions(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["1", "7", "8"]
 
 
-def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(2, 1)])
-    monkeypatch.setattr("tfseg.export._facts", lambda *_: {"not": object()})
     with pytest.raises(TypeError):
-        export(model, tmp_path / "model", preprocessing=GRAY)
+        export(model, tmp_path / "model", preprocessing=GRAY, info={"not": object()})
     assert list((tmp_path / "model").iterdir()) == []
 
 
@@ -196,12 +239,24 @@ def test_gray_network_takes_gray_and_colour_files(tmp_path):
         np.testing.assert_allclose(answer["probabilities"][index], expected, atol=1e-5)
 
 
+def test_a_network_compiled_by_xla(tmp_path):
+    model = network()
+    path = export(model, tmp_path / "compiled", preprocessing=BGR, xla=True)
+    assert json.loads((path / "assets.extra/model_info.json").read_text())["export"]["xla"]
+    assert check_export(path, model, [image(12, 13), image(9, 20)], preprocessing=BGR) < 1e-5
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
+    assert any("Conv2D" in (node.op for node in f.node_def) for f in compiled)
+    assert not any("Decode" in node.op for f in compiled for node in f.node_def)
+
+
 def test_mixed_precision_exports_float32(tmp_path):
     x = keras.Input((None, None, 1))
     model = keras.Model(x, keras.layers.Conv2D(2, 3, padding="same", dtype="mixed_bfloat16")(x))
     path = export(model, tmp_path / "mixed", preprocessing=GRAY)
     assert check_export(path, model, [image(10, 11, channels=1)], preprocessing=GRAY) < 1e-5
-    answer = tf.saved_model.load(str(path)).signatures["tensors"](images=tf.zeros((1, 4, 5, 1)))
+    answer = tf.saved_model.load(str(path)).signatures["tensor"](images=tf.zeros((1, 4, 5, 1)))
     assert answer["probabilities"].dtype == tf.float32
 
 
@@ -210,5 +265,5 @@ def test_valid_unet_exports_its_smaller_answer(tmp_path):
     path = export(model, tmp_path / "unet", preprocessing=model.spec.preprocessing)
     picture = image(204, 220, channels=1)
     assert check_export(path, model, [picture], preprocessing=model.spec.preprocessing) < 1e-5
-    answer = tf.saved_model.load(str(path)).signatures["tensors_uint8"](images=picture[None])
+    answer = tf.saved_model.load(str(path)).signatures["tensor_uint8"](images=picture[None])
     assert answer["labels"].shape == (1, 20, 36)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from detector_stand_in import PLAIN, StandIn
-from PIL import Image
+from PIL import Image, ImageOps
 
 import tfseg
 from tfseg.export_detector import check_export_detector, export_detector
@@ -79,11 +79,11 @@ def test_jpeg_as_pillow_reads_it(exported):
     check_row(answer, 0, DetectionPredictor(model, PLAIN, **SIZES)(decoded))
 
 
-@pytest.mark.parametrize("name", ["tensors", "tensors_uint8"])
+@pytest.mark.parametrize("name", ["tensor", "tensor_uint8"])
 def test_tensors_of_one_size(exported, name):
     model, _, loaded = exported
     pictures = np.stack([image(41, 77, seed=seed) for seed in range(2)])
-    dtype = np.float32 if name == "tensors" else np.uint8
+    dtype = np.float32 if name == "tensor" else np.uint8
     answer = loaded.signatures[name](images=tf.constant(pictures.astype(dtype)))
     predictor = DetectionPredictor(model, PLAIN, **SIZES)
     for index, picture in enumerate(pictures):
@@ -109,7 +109,7 @@ def test_no_detections(tmp_path):
     path = export_detector(StandIn(dark=5.0), tmp_path / "saved", preprocessing=PLAIN, **SIZES)
     signatures = tf.saved_model.load(str(path)).signatures
     dark = np.zeros((1, 40, 50, 3), np.uint8)
-    for name in ("tensors_uint8", "pasted"):
+    for name in ("tensor_uint8", "pasted"):
         answer = signatures[name](images=dark)
         assert answer["num_detections"].numpy().tolist() == [0]
         assert not any(value.numpy().any() for value in answer.values())
@@ -121,8 +121,8 @@ def test_no_detections(tmp_path):
 def test_a_model_without_masks_pastes_none(tmp_path):
     path = export_detector(StandIn(masks=False), tmp_path / "saved", preprocessing=PLAIN, **SIZES)
     signatures = tf.saved_model.load(str(path)).signatures
-    assert sorted(signatures) == ["network", "serving_default", "tensors", "tensors_uint8"]
-    assert "masks" not in signatures["tensors"].structured_outputs
+    assert sorted(signatures) == ["network", "serving_default", "tensor", "tensor_uint8"]
+    assert "masks" not in signatures["tensor"].structured_outputs
 
 
 def test_the_networks_signature_answers_as_the_model(exported):
@@ -144,7 +144,9 @@ def test_networks_exported_and_compiled_by_xla(tmp_path, name):
     """Of two classes, so that untrained scores are high enough to be found."""
     model = tfseg.build(f"{name}_mobilenet_v2_fpn", num_classes=2)
     preprocessing = model.spec.preprocessing
-    path = export_detector(model, tmp_path / "saved", preprocessing=preprocessing, **SIZES)
+    path = export_detector(
+        model, tmp_path / "saved", preprocessing=preprocessing, xla=True, **SIZES
+    )
     worst = check_export_detector(path, model, [image(70, 90, seed=1), image(50, 40, seed=2)])
     assert worst["boxes"] < 1e-2
     assert worst["scores"] < 1e-4
@@ -177,7 +179,7 @@ def test_a_cascade_on_a_guided_pyramid_answers_as_the_model(tmp_path):
 
 
 def test_facts(exported):
-    facts = json.loads((exported[1] / "assets.extra/tfseg.json").read_text())
+    facts = json.loads((exported[1] / "assets.extra/model_info.json").read_text())
     assert facts["classes"] == ["cat", "dog", "bird"]
     assert facts["keypoints"] == ["nose", "tail"]
     assert facts["skeleton"] == [[0, 1]]
@@ -200,6 +202,35 @@ def test_check_export_measures_the_differences(exported):
         check_export_detector(path, changed, pictures)
     with pytest.raises(ValueError, match="no images"):
         check_export_detector(path, model, [])
+
+
+def test_pngs_are_of_panoptic_models_and_of_the_images_sizes(tmp_path):
+    with pytest.raises(ValueError, match="'stand_in' does not give"):
+        export_detector(StandIn(), tmp_path / "none", preprocessing=PLAIN, png=True)
+    assert not (tmp_path / "none").exists()
+    model = StandIn(semantic=True)
+    path = export_detector(model, tmp_path / "saved", preprocessing=PLAIN, png=True, **SIZES)
+    pictures = [image(40, 90, seed=1), image(97, 131, seed=2)]
+    serve = tf.saved_model.load(str(path)).signatures["png"]
+    answer = serve(image_bytes=tf.constant([encoded(picture) for picture in pictures]))
+    assert "semantic" not in answer
+    predictor = DetectionPredictor(model, PLAIN, **SIZES)
+    for file, picture in zip(answer["semantic_png_bytes"].numpy(), pictures, strict=True):
+        labels = np.asarray(Image.open(io.BytesIO(file)))
+        np.testing.assert_array_equal(labels, predictor(picture).semantic)
+
+
+def test_photographs_are_turned_as_their_orientation_says(exported):
+    model, _, loaded = exported
+    stored = image(40, 90, seed=4)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    file = io.BytesIO()
+    Image.fromarray(stored).save(file, "JPEG", exif=exif)
+    answer = loaded.signatures["serving_default"](image_bytes=tf.constant([file.getvalue()]))
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    assert upright.shape == (90, 40, 3)
+    check_row(answer, 0, DetectionPredictor(model, PLAIN, **SIZES)(upright))
 
 
 def test_errors_before_any_work(tmp_path):

@@ -24,8 +24,11 @@ ALLOWED = {
     "visualize": {"data"},
     "visualize_instances": {"data"},
     "predict": {"models", "data", "ops", "registry", "visualize", "visualize_instances"},
-    "export": {"predict", "data", "ops", "registry", "version"},
-    "export_detector": {"export", "predict", "data", "ops", "registry", "version"},
+    "warmup": set(),
+    "saved_model": {"registry", "version", "warmup"},
+    "export": {"predict", "registry", "saved_model"},
+    "export_detector": {"export", "predict", "ops", "registry", "saved_model"},
+    "export_formats": {"export", "predict", "registry", "saved_model"},
 }
 
 

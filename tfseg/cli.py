@@ -40,7 +40,7 @@ def _says_what_is_wrong(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError) as error:
+        except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
             raise click.ClickException(str(error)) from error
 
     return run
@@ -105,15 +105,26 @@ def train(
 
 def _load_run(run: Path, assignments: tuple[str, ...], weights: str) -> tuple[Any, Any]:
     """A run folder's experiment, overridden, and its model."""
-    from tfseg import config, runs
+    experiment = _run_config(run, assignments)
+    return experiment, _run_model(run, experiment, weights)
+
+
+def _run_config(run: Path, assignments: tuple[str, ...]) -> Any:
+    """A run folder's experiment, overridden."""
+    from tfseg import config
 
     if not (run / "config.yaml").exists():
         raise FileNotFoundError(f"{run} is no run folder: it has no config.yaml")
-    experiment = config.load(run / "config.yaml", list(assignments))
-    path = runs.weights(run, weights) if weights in ("best", "last") else Path(weights)
-    from tfseg import experiment as experiments
+    return config.load(run / "config.yaml", list(assignments))
 
-    return experiment, experiments.build_model(experiment, path)
+
+def _run_model(run: Path, experiment: Any, weights: str) -> Any:
+    """A run's model with its best, last or other weights."""
+    from tfseg import experiment as experiments
+    from tfseg import runs
+
+    path = runs.weights(run, weights) if weights in ("best", "last") else Path(weights)
+    return experiments.build_model(experiment, path)
 
 
 def _predictor(run: Path, experiment: Any, model: Any, progress: bool) -> Any:
@@ -250,34 +261,55 @@ def predict(
 
 @main.command()
 @click.argument("run", type=_FOLDER)
-@click.option("--to", type=_FOLDER, help="Default: saved_models/NAME, with the run's name.")
+@click.option(
+    "--to", type=_FOLDER, help="Default: saved_models/NAME, with the run's name; -FORMAT of files."
+)
 @click.option("--version", type=int, help="Default: one more than the highest there.")
 @_WEIGHTS
+@click.option(
+    "--format",
+    type=click.Choice(["savedmodel", "tflite", "onnx"]),
+    default="savedmodel",
+    show_default=True,
+    help="Files of TensorFlow Lite and ONNX are of semantic networks.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What the network computes in; its weights stay float32.",
+)
+@click.option("--xla", is_flag=True, help="Let XLA compile the network, for each input size.")
+@click.option("--png", is_flag=True, help="A signature that answers label maps as PNG files.")
 @_says_what_is_wrong
-def export(run: Path, to: Path | None, version: int | None, weights: str) -> None:
-    """Write the run folder RUN as a SavedModel for TensorFlow Serving."""
-    experiment, model = _load_run(run, (), weights)
-    from tfseg import runs
-    from tfseg.detection import is_detector
-    from tfseg.export import export as export_model
+def export(
+    run: Path,
+    to: Path | None,
+    version: int | None,
+    weights: str,
+    format: Any,
+    dtype: str,
+    xla: bool,
+    png: bool,
+) -> None:
+    """Write the run folder RUN as a SavedModel for TensorFlow Serving, or as another format."""
+    experiment = _run_config(run, (f"train.precision={dtype}",))
+    from tfseg import export_commands
 
-    to = to or Path("saved_models") / experiment.name
-    if is_detector(experiment):
-        from tfseg import detection_commands
-
-        path = detection_commands.export(experiment, model, run, to, version)
-        click.echo(f"SavedModel: {path}")
-        return
-    known = runs.labels(run)
-    path = export_model(
-        model,
+    export_commands.check_options(experiment, format, dtype, xla=xla, png=png)
+    export_commands.export(
+        experiment,
+        _run_model(run, experiment, weights),
+        run,
         to,
-        preprocessing=model.spec.preprocessing,
-        classes=known.names,
-        colors=known.colors,
-        version=version,
+        version,
+        weights=weights,
+        format=format,
+        dtype=dtype,
+        xla=xla,
+        png=png,
     )
-    click.echo(f"SavedModel: {path}")
 
 
 @main.command()

@@ -12,10 +12,9 @@ from PIL import Image
 from tfseg import config, runs
 from tfseg.data.sample import ObjectReader, Sample
 from tfseg.detection import make_combiner, make_panoptic_scores, make_scores, panoptic_masks
-from tfseg.detection_inference import make_test_predictor, set_suppression
+from tfseg.detection_inference import make_test_predictor
 from tfseg.evaluate_detector import InstancePictures, evaluate_detector
 from tfseg.evaluate_panoptic import PanopticScores
-from tfseg.export_detector import export_detector
 from tfseg.metrics.coco import CocoScores
 from tfseg.predict.detection_files import detect_files, image_id
 from tfseg.predict.detections import Detections
@@ -126,29 +125,3 @@ def predict(
         progress=progress,
     )
     click.echo(f"{len(written)} images searched: {out}")
-
-
-def export(
-    experiment: config.Experiment,
-    model: keras.Model,
-    run: Path,
-    directory: Path,
-    version: int | None,
-) -> Path:
-    """Writes the model as a SavedModel; see `export_detector`.
-
-    It suppresses as the experiment says, but has one view of an image, and its own boxes.
-    """
-    known = runs.labels(run)
-    set_suppression(model, experiment.detect)
-    return export_detector(
-        model,
-        directory,
-        preprocessing=model.spec.preprocessing,
-        classes=known.names,
-        keypoints=known.keypoints or None,
-        skeleton=known.skeleton,
-        short_side=experiment.detect.short_side,
-        long_side=experiment.detect.long_side,
-        version=version,
-    )

@@ -1,20 +1,19 @@
 """Detectors as SavedModels: decoding, resizing, network and the way back in one signature."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.export import ExportArchive
 
-from tfseg.export import write_version
+from tfseg.export import label_pngs
 from tfseg.ops.masks import paste
 from tfseg.predict.detect_graph import DetectGraph
 from tfseg.registry import Preprocessing
+from tfseg.saved_model import INFO, Signatures, model_info, write_version
 
 
 def export_detector(
@@ -29,19 +28,24 @@ def export_detector(
     long_side: int = 1333,
     divisor: int | None = None,
     version: int | None = None,
+    png: bool = False,
+    xla: bool = False,
+    info: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes ``directory/<version>/``, as TensorFlow Serving reads models.
 
     Signatures, each with any batch size:
 
-    - ``serving_default``: "image_bytes", string (B,) of JPEG or PNG files of any sizes. EXIF
-      orientations are not applied.
-    - ``tensors``: "images", float32 (B, H, W, 3) RGB, or (B, H, W, 1) for a gray network, 0..255.
-    - ``tensors_uint8``: the same as uint8, a quarter of the bytes to send.
-    - ``pasted``, of models with masks: as ``tensors_uint8``, with masks of the images' size.
+    - ``serving_default``: "image_bytes", string (B,) of JPEG or PNG files of any sizes.
+      JPEGs are turned as their EXIF orientation says.
+    - ``tensor``: "images", float32 (B, H, W, 3) RGB, or (B, H, W, 1) for a gray network, 0..255.
+    - ``tensor_uint8``: the same as uint8, a quarter of the bytes to send.
+    - ``pasted``, of models with masks: as ``tensor_uint8``, with masks of the images' size.
     - ``network``: the model alone, without resizing, preprocessing and the way back: "images"
       float32 (B, H, W, C), preprocessed and padded, and "sizes" float32 (B, 2), their heights
-      and widths inside the padding. XLA can compile it. It answers as the model does.
+      and widths inside the padding. It answers as the model does.
+    - ``png``, if wanted of a panoptic model: as ``serving_default``, with "semantic_png_bytes",
+      string (B,), for "semantic": of each image its labels as a gray PNG of its size.
 
     The others answer "num_detections" int32 (B,), and with rows that are zeros from there on:
     "boxes" float32 (B, D, 4), x1, y1, x2, y2 in pixels of the image that was sent; "scores"
@@ -50,7 +54,8 @@ def export_detector(
     into the image), or for ``pasted`` uint8 (B, D, H, W), 1 on the object; and "keypoints",
     float32 (B, D, K, 3), x, y and score. Of a panoptic model "semantic" is int32 (B, H, W), the
     labels, -1 where another image of the batch is larger.
-    ``assets.extra/tfseg.json`` tells the classes, keypoints, sizes, preprocessing and versions.
+    ``assets.extra`` holds ``model_info.json`` and a small request to each signature, with which
+    the server warms up.
 
     Args:
         model: a detector; see `tfseg.models.rcnn`.
@@ -63,37 +68,65 @@ def export_detector(
         long_side: see `DetectGraph`.
         divisor: see `DetectGraph`.
         version: a positive integer; None: one more than the highest there.
+        png: whether there is a signature ``png``.
+        xla: let XLA compile the network, for every size of its padded input anew.
+        info: further entries of ``model_info.json``, as category ids or training scores.
 
     Returns:
         The folder written. It appears under this name only when it is complete.
 
     Raises:
         FileExistsError: if that version exists.
-        ValueError: for a version below 1, class names that are not as many as the classes, or
-            sizes that cannot be.
+        ValueError: for a version below 1, class names that are not as many as the classes,
+            sizes that cannot be, or PNGs of a model that labels no pixels.
     """
     if classes is not None and len(classes) != model.num_classes:
         raise ValueError(
             f"classes has {len(classes)} entries, the model {model.num_classes} classes"
         )
+    if png and not model.panoptic:
+        raise ValueError(
+            f"PNGs are of labels of all pixels, which {model.name!r} does not give: it finds "
+            "objects, whose masks come inside their boxes, or in images of one size as 'pasted'"
+        )
     graph = DetectGraph(
-        model, preprocessing, short_side=short_side, long_side=long_side, divisor=divisor
+        model,
+        preprocessing,
+        short_side=short_side,
+        long_side=long_side,
+        divisor=divisor,
+        xla=xla,
     )
-    sizes = {"short_side": short_side, "long_side": long_side, "divisor": graph.divisor}
     facts = {
-        "model": model.name,
+        **model_info(model, preprocessing, classes, info),
         "num_classes": model.num_classes,
-        "classes": None if classes is None else list(classes),
         "keypoints": None if keypoints is None else list(keypoints),
         "skeleton": [list(pair) for pair in skeleton],
         "style": graph.conventions.style,
-        "preprocessing": asdict(preprocessing),
-        **sizes,
+        "short_side": short_side,
+        "long_side": long_side,
+        "divisor": graph.divisor,
     }
-    return write_version(directory, version, lambda: _archive(graph), facts)
+    facts["export"] = {"format": "savedmodel", "xla": xla, "png": png, **facts.get("export", {})}
+    name = Path(directory).resolve().name
+
+    def write(folder: Path) -> None:
+        _signatures(graph, png).write(folder, name, facts)
+
+    return write_version(directory, version, write)
 
 
-def _archive(graph: DetectGraph) -> ExportArchive:
+def _signatures(graph: DetectGraph, png: bool) -> Signatures:
+    channels = graph.preprocessing.num_channels
+    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    floats = tf.TensorSpec((None, None, None, channels), tf.float32, name="images")
+    integers = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
+    pairs = tf.TensorSpec((None, 2), tf.float32, name="sizes")
+    gray = np.full((1, 64, 64, channels), 128, np.uint8)
+    prepared, sizes, _ = graph.prepare_batch(np.full((1, 64, 64, 3), 128, np.uint8))
+    file = tf.io.encode_png(gray)
+    signatures = Signatures(graph.model)
+
     def answer_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return graph.answer(*graph.prepare_files(image_bytes))
 
@@ -104,23 +137,23 @@ def _archive(graph: DetectGraph) -> ExportArchive:
         found = answer(images)
         return found | {"masks": _pasted(graph, found, tf.shape(images)[1:3])}
 
-    channels = graph.preprocessing.num_channels
-    files = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    floats = tf.TensorSpec((None, None, None, channels), tf.float32, name="images")
-    integers = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
-    endpoints: list[tuple[str, Any, list[tf.TensorSpec]]] = [
-        ("serving_default", answer_bytes, [files]),
-        ("tensors", answer, [floats]),
-        ("tensors_uint8", answer, [integers]),
-        ("network", graph.network, [floats, tf.TensorSpec((None, 2), tf.float32, name="sizes")]),
-    ]
+    def answer_pngs(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, inside, originals = graph.prepare_files(image_bytes)
+        found = graph.answer(images, inside, originals)
+        # Stuff of data sets is of fewer than 256 kinds.
+        pngs = label_pngs(found.pop("semantic"), originals, tf.uint8)
+        return found | {"semantic_png_bytes": pngs}
+
+    signatures.add("serving_default", answer_bytes, [files], [file])
+    signatures.add("tensor", answer, [floats], [gray.astype(np.float32)])
+    signatures.add("tensor_uint8", answer, [integers], [gray])
+    request = [prepared, tf.cast(sizes, tf.float32)]
+    signatures.add("network", graph.network, [floats, pairs], request)
     if graph.has_masks:
-        endpoints.append(("pasted", answer_pasted, [integers]))
-    archive = ExportArchive()
-    archive.track(graph.model)
-    for name, function, signature in endpoints:
-        archive.add_endpoint(name, function, input_signature=signature)
-    return archive
+        signatures.add("pasted", answer_pasted, [integers], [gray])
+    if png:
+        signatures.add("png", answer_pngs, [files], [file])
+    return signatures
 
 
 def _pasted(graph: DetectGraph, found: dict[str, tf.Tensor], size: tf.Tensor) -> tf.Tensor:
@@ -160,7 +193,7 @@ def check_export_detector(
     """
     if not images:
         raise ValueError("there are no images to compare an export on")
-    facts = json.loads((Path(path) / "assets.extra" / "tfseg.json").read_text(encoding="utf-8"))
+    facts = json.loads((Path(path) / "assets.extra" / INFO).read_text(encoding="utf-8"))
     preprocessing = Preprocessing(**facts["preprocessing"])
     sizes = {name: facts[name] for name in ("short_side", "long_side", "divisor")}
     graph = DetectGraph(model, preprocessing, **sizes)
@@ -172,7 +205,7 @@ def check_export_detector(
         answers = [signatures["serving_default"](image_bytes=tf.io.encode_png(image)[None])]
         if image.shape[2] <= channels:  # the signature of a gray network takes no colours
             batch = tf.broadcast_to(image, (1, *image.shape[:2], channels))
-            answers.append(signatures["tensors_uint8"](images=batch))
+            answers.append(signatures["tensor_uint8"](images=batch))
         for answer in answers:
             _compare(str(path), answer, expected, worst)
     return worst

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.ops.preprocess import preprocess
-from tfseg.predict.graph import decode_one
+from tfseg.predict.decode import decode_all
 from tfseg.registry import Preprocessing
 
 
@@ -34,6 +34,7 @@ class DetectGraph:
         short_side: int = 800,
         long_side: int = 1333,
         divisor: int | None = None,
+        xla: bool = False,
     ):
         """Keeps the model and the sizes.
 
@@ -44,6 +45,7 @@ class DetectGraph:
             long_side: unless its long side would be longer than this.
             divisor: sides are padded to multiples of it; None: what the model's own are, 32 with
                 a pyramid, 1 without.
+            xla: compile the model, for every size of its input anew.
 
         Raises:
             ValueError: for sides below 1, or a long side below the short one.
@@ -60,6 +62,7 @@ class DetectGraph:
         self.conventions: Conventions = model.conventions
         self.has_masks: bool = model.mask_head is not None
         self._short_side, self._long_side = short_side, long_side
+        self._model: Any = tf.function(self._run, jit_compile=True) if xla else self._run
 
     def resized_size(self, size: tf.Tensor) -> tf.Tensor:
         """The size that an image is resized to, int32 (2,), as detectron2's ResizeShortestEdge.
@@ -107,22 +110,18 @@ class DetectGraph:
             The images float32 (B, H, W, C), prepared and padded with zeros on the lower right,
             their sizes int32 (B, 2) inside the padding, and their original sizes int32 (B, 2).
         """
-        count = tf.shape(files)[0]
+        decoded, originals = decode_all(files)
+        count = tf.shape(originals)[0]
         shape = (None, None, self.preprocessing.num_channels)
         # Of changing size, so that they are written in one loop and padded in a second one.
         images = tf.TensorArray(tf.float32, count, element_shape=shape, infer_shape=False)
         sizes = tf.TensorArray(tf.int32, count, element_shape=(2,))
-        originals = tf.TensorArray(tf.int32, count, element_shape=(2,))
 
-        def add(index: tf.Tensor, *arrays: tf.TensorArray) -> tuple[Any, ...]:
-            image = decode_one(files[index])
-            prepared = self.prepare(image)
-            values = (prepared, tf.shape(prepared)[:2], tf.shape(image)[:2])
-            written = [a.write(index, v) for a, v in zip(arrays, values, strict=True)]
-            return (index + 1, *written)
+        def add(index: tf.Tensor, images: tf.TensorArray, sizes: tf.TensorArray) -> tuple[Any, ...]:
+            image = self.prepare(decoded.read(index))
+            return index + 1, images.write(index, image), sizes.write(index, tf.shape(image)[:2])
 
-        start = (0, images, sizes, originals)
-        _, images, sizes, originals = tf.while_loop(lambda index, *_: index < count, add, start)
+        _, images, sizes = tf.while_loop(lambda index, *_: index < count, add, (0, images, sizes))
         sizes = sizes.stack()
         padded = self.padded_size(sizes)
         batch = tf.map_fn(
@@ -130,7 +129,7 @@ class DetectGraph:
             tf.range(count),
             fn_output_signature=tf.TensorSpec(shape, tf.float32),
         )
-        return batch, sizes, originals.stack()
+        return batch, sizes, originals
 
     def prepare_batch(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Images of one size as a batch.
@@ -160,10 +159,11 @@ class DetectGraph:
             images: float32 (B, H, W, C), prepared and padded.
             sizes: int32 or float32 (B, 2), height and width inside the padding.
         """
-        found: dict[str, tf.Tensor] = self.model(
-            images, sizes=tf.cast(sizes, tf.float32), training=False
-        )
+        found: dict[str, tf.Tensor] = self._model(images, tf.cast(sizes, tf.float32))
         return found
+
+    def _run(self, images: tf.Tensor, sizes: tf.Tensor) -> Any:
+        return self.model(images, sizes=sizes, training=False)
 
     def detect(
         self, images: tf.Tensor, sizes: tf.Tensor, originals: tf.Tensor

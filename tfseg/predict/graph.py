@@ -27,12 +27,13 @@ class WholeImage:
         input_size: (height, width) of its input; None where any is taken.
     """
 
-    def __init__(self, model: keras.Model, preprocessing: Preprocessing):
+    def __init__(self, model: keras.Model, preprocessing: Preprocessing, *, xla: bool = False):
         """Takes a model of float32 (B, H, W, C) images, already preprocessed.
 
         Args:
             model: returns logits (B, h, w, num_classes) or a dict with them as "logits".
             preprocessing: its channels must be the model's.
+            xla: compile the model, for every size of its input anew.
 
         Raises:
             ValueError: if the model has another number of channels, or returns no logits.
@@ -55,7 +56,7 @@ class WholeImage:
         self.input_size = shape[1:3]
         signature = tf.TensorSpec((None, *shape[1:]), tf.float32, name="prepared")
         self.forward: Callable[[tf.Tensor], tf.Tensor] = tf.function(
-            self._forward, input_signature=[signature]
+            self._forward, input_signature=[signature], jit_compile=xla or None
         )
 
     def freeze(self) -> None:
@@ -114,43 +115,3 @@ def frozen(function: Any) -> Callable[..., Any]:
 def _logits(output: Any) -> Any:
     """A semantic model's logits, of its output with or without an auxiliary head."""
     return output["logits"] if isinstance(output, dict) else output
-
-
-def decode(encoded: Any) -> tf.Tensor:
-    """A batch of encoded images as one tensor.
-
-    JPEG is decoded with the accurate integer transform, as Pillow does (TensorFlow's default
-    differs by up to 15 grey values), so that a served image equals one read from disk. Gray
-    images become three equal channels, of which `preprocess` makes the same gray again.
-
-    Args:
-        encoded: string (B,), JPEG or PNG files, all of one image size; at least one.
-
-    Returns:
-        uint8 (B, H, W, 3).
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the images differ in size, or one cannot be decoded.
-    """
-    first = decode_one(encoded[0])
-    count = tf.shape(encoded)[0]
-    images = tf.TensorArray(tf.uint8, count, element_shape=(None, None, 3)).write(0, first)
-
-    def add(index: tf.Tensor, images: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        image = decode_one(encoded[index])
-        message = "images of one batch must have one size; send the others in another request"
-        same = tf.debugging.assert_equal(tf.shape(image), tf.shape(first), message=message)
-        with tf.control_dependencies([same]):
-            return index + 1, images.write(index, image)
-
-    _, images = tf.while_loop(lambda index, _: index < count, add, (1, images))
-    return images.stack()
-
-
-def decode_one(file: tf.Tensor) -> tf.Tensor:
-    """One encoded image, string (), as uint8 (H, W, 3); see `decode`."""
-    return tf.cond(
-        tf.io.is_jpeg(file),
-        lambda: tf.io.decode_jpeg(file, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_png(file, channels=3),
-    )

@@ -1,6 +1,7 @@
 """How a network of valid convolutions covers an image with tiles: sizes measured on the model."""
 
 import math
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -106,3 +107,16 @@ def _measure(network: WholeImage) -> tuple[int, int, int, int]:
         raise ValueError(f"model {name!r} loses {margin} rows, which are no two equal margins")
     fitting = [n for n, loss in lost.items() if loss == margin]
     return margin, fitting[1] - fitting[0], stride, fitting[0]
+
+
+def whole_side(network: WholeImage) -> tuple[int, int]:
+    """A small (height, width) that the network takes whole: its own, or one that fits it."""
+    height, width = network.input_size
+    if height is not None and width is not None:
+        return height, width
+    for side in range(64, 257, 32):
+        with suppress(ValueError):  # Keras': smaller than the border that the network loses
+            if network.output_size(side, side) == (side, side):
+                return side, side
+    side = _measure(network)[3]
+    return side, side

@@ -1,0 +1,139 @@
+"""Which semantic networks can be written in which format: each tried, and compared with the model.
+
+python scripts/export_table.py photograph.jpg --out docs/export_formats.md
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+COLUMNS = ("tflite", "onnx", "xla", "bfloat16")
+_HEAD = """# Formats of every semantic network
+
+Made by `scripts/export_table.py`; not edited by hand.
+
+Networks are narrow where they have an option for it (`base_filters` 4, `fc_filters` 16), their
+weights random, of 5 classes; the image is a piece of a photograph, of the height and width in the
+second column. Of `tflite` and `onnx` (TensorFlow Lite's and ONNX Runtime's own interpreters run the
+files) and of `xla` the largest difference of a probability from the Keras model's is given, of
+`bfloat16` the pixels whose label is another one; or why the network cannot be written. A network
+takes other sizes in its file as it does itself.
+"""
+
+
+def _model(name: str, seed: int = 0) -> object:
+    """A narrow network with random scores, which in training start at zero."""
+    import keras
+    import numpy as np
+
+    import tfseg
+    from tfseg import registry
+
+    options = registry.entry(name).options()
+    narrow = {k: v for k, v in (("base_filters", 4), ("fc_filters", 16)) if k in options}
+    keras.utils.set_random_seed(seed)
+    model = tfseg.build(name, num_classes=5, **narrow)
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if len(weight.shape) == 4 and not np.any(weight.numpy()):
+            weight.assign(rng.normal(0, 0.1, weight.shape))
+    return model
+
+
+def _measure(name: str, photograph: Path) -> dict[str, object]:
+    """A network's row."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfseg.data.io import read_image
+    from tfseg.export_formats import check_export_file, export_file
+    from tfseg.predict.graph import WholeImage
+    from tfseg.predict.tiles import whole_side
+    from tfseg.train.precision import building_in
+
+    model = _model(name)
+    preprocessing = model.spec.preprocessing
+    network = WholeImage(model, preprocessing)
+    height, width = whole_side(network)
+    image = read_image(photograph)
+    image = tf.image.resize(image, (height, width)).numpy().astype(np.uint8)
+    if preprocessing.num_channels == 1:
+        image = image[..., 1:2]
+    expected = network.probabilities(image[None]).numpy()
+
+    def file(format: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            path = export_file(model, folder, format=format, preprocessing=preprocessing)
+            return check_export_file(path, model, [image], preprocessing=preprocessing)
+
+    def xla() -> float:
+        compiled = WholeImage(model, preprocessing, xla=True).probabilities(image[None])
+        return float(np.abs(compiled.numpy() - expected).max())
+
+    def bfloat16() -> float:
+        with building_in("bfloat16"):
+            other = _model(name)
+        other.set_weights(model.get_weights())
+        found = WholeImage(other, preprocessing).probabilities(image[None]).numpy()
+        return float((found.argmax(-1) != expected.argmax(-1)).mean())
+
+    row: dict[str, object] = {"size": f"{height} x {width}"}
+    ways = (lambda: file("tflite"), lambda: file("onnx"), xla, bfloat16)
+    for column, way in zip(COLUMNS, ways, strict=True):
+        try:
+            row[column] = way()
+        except Exception as error:  # what is measured: whether it can be done
+            row[column] = str(error).splitlines()[0][:160]
+    return row
+
+
+def _cell(column: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1%}" if column == "bfloat16" else f"{value:.0e}"
+
+
+def _table(rows: dict[str, dict[str, object]]) -> str:
+    lines = [f"| network | size | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for name in sorted(rows):
+        cells = [_cell(column, rows[name].get(column, "")) for column in COLUMNS]
+        lines.append(f"| `{name}` | {rows[name].get('size', '')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+@click.command(help=__doc__)
+@click.argument("photograph", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--match", default="*", help="Only networks whose names fit this shell pattern.")
+@click.option("--timeout", default=1800, show_default=True, help="Seconds a network.")
+@click.option("--network", hidden=True, help="Measures this one and prints its row.")
+def main(photograph: Path, out: Path, match: str, timeout: int, network: str | None) -> None:
+    if network is not None:
+        click.echo(json.dumps(_measure(network, photograph)))
+        return
+    import tfseg
+
+    rows = {}
+    for name in tfseg.list_models(task="semantic", match=match):
+        # A process each: a converter that crashes or hangs takes nothing else with it.
+        command = [sys.executable, __file__, str(photograph), "--out", str(out), "--network", name]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+            lines = done.stdout.splitlines()
+            rows[name] = (
+                json.loads(lines[-1])
+                if done.returncode == 0
+                else {"size": f"the process ended with {done.returncode}"}
+            )
+        except subprocess.TimeoutExpired:
+            rows[name] = {"size": f"not measured within {timeout} s"}
+        click.echo(f"{name}: {rows[name]}")
+        out.write_text(f"{_HEAD}\n{_table(rows)}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
