@@ -125,3 +125,34 @@ def test_stages(tmp_path):
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(config.ConfigError, match="two or more of different names"):
         config.load_stages(path)
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"name: {'9' * 5000}", "is no YAML: Exceeds the limit"),
+        ("name: 2024-13-45", "is no YAML: month must be in 1..12"),
+        ("name: !!int ''", "is no YAML"),
+        ("name: !!timestamp x", "is no YAML"),
+        ("name: !!bool x", "is no YAML"),
+        ("name: " + "[" * 30_000, "is no YAML: maximum recursion depth"),
+        ("name: " + "[" * 60 + "]" * 60, "too deep: the limits are"),
+        ("name: &a [*a]", "too deep: the limits are"),
+        (LAUGHS, "too large, with its aliases written out"),
+        ("a: &a " + "x" * 2000 + "\nb: [" + "*a," * 100 + "]", "with its aliases written out"),
+        ("name: " + "x" * 2**17, "is larger than 131072 bytes"),
+        ("[1, 2]: 3", "is no YAML"),
+        ("name: \x00", "is no YAML"),
+    ],
+)
+def test_hostile_files(tmp_path, text, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(config.ConfigError, match=message):
+        config.load_stages(path)

@@ -32,11 +32,11 @@ def unet_weight_map(instances: np.ndarray, w0: float = 10.0, sigma: float = 5.0)
     second = nearest.copy()
     # Beyond this distance the border term is below 1e-6 of w0: cells are looked at nearby only.
     reach = int(np.ceil(6 * sigma))
-    for index, box in enumerate(ndimage.find_objects(instances), start=1):
-        if box is None:
-            continue
+    # By consecutive numbers, since the memory for the boxes grows with the largest.
+    cells = np.where(foreground, np.searchsorted(ids, instances) + 1, 0)
+    for index, box in enumerate(ndimage.find_objects(cells), start=1):
         near = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
-        distance = ndimage.distance_transform_edt(instances[near] != index).astype(np.float32)
+        distance = ndimage.distance_transform_edt(cells[near] != index).astype(np.float32)
         further = np.maximum(nearest[near], distance)
         nearest[near] = np.minimum(nearest[near], distance)
         second[near] = np.minimum(second[near], further)

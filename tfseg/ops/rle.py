@@ -24,7 +24,7 @@ def rle_runs(rle: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
     Raises:
         ValueError: another size, or runs that are damaged or do not fill it.
     """
-    if tuple(rle.get("size", ())) != tuple(size):
+    if rle.get("size") not in (list(size), tuple(size)):
         raise ValueError(f"the RLE has size {rle.get('size')}, its image {list(size)}")
     counts = rle.get("counts")
     if isinstance(counts, str):

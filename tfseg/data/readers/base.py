@@ -1,6 +1,7 @@
 """What all readers share: the registry, the checks of labels, and the base classes."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
@@ -33,7 +34,7 @@ class BaseReader:
         Raises:
             ValueError: no class, a class named twice, or an ignore label that is a class id.
         """
-        twice = sorted({c for c in classes if list(classes).count(c) > 1})
+        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
         if not classes or twice:
             raise ValueError(f"classes named twice: {twice}" if twice else "no classes")
         if 0 <= ignore_label < len(classes):

@@ -20,7 +20,7 @@ from tfseg.data.readers.base import BaseReader, register_reader
 from tfseg.data.readers.coco_json import CocoImage, CocoObject, Rle, image_path, read_coco
 from tfseg.data.readers.coco_panoptic import PanopticMasks
 from tfseg.data.readers.cocostuff import PixelMaps
-from tfseg.data.readers.files import complain, cut, folder
+from tfseg.data.readers.files import complain, cut, folder, is_file
 from tfseg.data.regions import Region, region_of
 from tfseg.data.rle import decode_rle
 from tfseg.data.sample import DataError, Sample
@@ -129,7 +129,7 @@ class CocoReader(BaseReader):
                 raise DataError(f"{self._file}: image {image.id}: {e}") from None
         twice = [path for path, count in Counter(paths).items() if count > 1]
         complain(twice, "images are listed under two ids", str(self._file))
-        missing = [path for path in paths if not path.is_file()]
+        missing = [path for path in paths if not is_file(path)]
         complain(missing, "images are missing", str(self._file))
         return paths
 

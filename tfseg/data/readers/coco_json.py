@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS
-from tfseg.data.readers.files import complain, read_json
+from tfseg.data.readers.files import complain, is_file, read_json
 from tfseg.data.sample import DataError
 
 _LOG = logging.getLogger(__name__)
@@ -277,4 +277,4 @@ def image_path(image: CocoImage, images: Path) -> Path:
     if len(parts) < 2 or ".." in parts:
         raise ValueError("it has neither a file_name nor a coco_url of a file")
     below = images / parts[0] / parts[1]
-    return below if below.is_file() else images / parts[1]
+    return below if is_file(below) else images / parts[1]

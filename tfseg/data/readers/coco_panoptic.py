@@ -1,5 +1,6 @@
 """COCO's panoptic files: the semantic masks that networks learn, and segments to score."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 
 from tfseg.data.io import read_image
 from tfseg.data.readers.coco_json import Id
-from tfseg.data.readers.files import complain, folder, read_json
+from tfseg.data.readers.files import complain, folder, is_file, read_json
 from tfseg.data.sample import DataError
 from tfseg.ops.panoptic import MAX_ID, ids_from_rgb
 
@@ -79,7 +80,7 @@ class PanopticMasks:
         tree = read_json(annotations, TypeAdapter(_File), "JSON of COCO's panoptic format")
         self.categories = tuple(sorted(tree.categories, key=lambda category: category.id))
         ids = [category.id for category in self.categories]
-        twice = sorted({number for number in ids if ids.count(number) > 1})
+        twice = sorted(number for number, count in Counter(ids).items() if count > 1)
         complain(twice, "categories are there twice", str(annotations))
         self.things = {c.id: c.name for c in self.categories if c.isthing}
         self.stuff = {c.id: c.name for c in self.categories if not c.isthing}
@@ -112,7 +113,7 @@ class PanopticMasks:
         absent = [number for number in ids if number not in self._of_image]
         complain(absent, "images have no panoptic annotation", str(self._origin))
         names = [Path(self._of_image[number].file_name).name for number in ids]
-        missing = [name for name in names if not (self._folder / name).is_file()]
+        missing = [name for name in names if not is_file(self._folder / name)]
         complain(missing, "panoptic masks are missing", str(self._folder))
 
     def segments(

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import PositiveInt, TypeAdapter
+from pydantic import Field, PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS, read_mask
 from tfseg.data.readers.base import Pair, PairReader, class_ids, register_reader
@@ -45,7 +45,7 @@ class _Category:
 class _Region:
     id: int
     image_id: int
-    category_id: int
+    category_id: Annotated[int, Field(ge=0, lt=2**31)]
     segmentation: dict[str, Any]
     iscrowd: int = 0
 

@@ -1,7 +1,9 @@
 """Finding the files of a split, with errors that name all that is wrong at once."""
 
+import errno
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +30,16 @@ def folder(path: Path) -> Path:
     beside = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
     hint = f"; {suggest(path.name, beside)}" if beside else ""
     raise DataError(f"the folder {path} {'is a file' if path.exists() else 'is missing'}{hint}")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; there is none of a name that is too long for one."""
+    try:
+        return path.is_file()
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def image_files(path: Path) -> dict[str, Path]:
@@ -75,8 +87,8 @@ def list_lines(path: Path) -> list[str]:
     lines = [line for line in lines if line]
     if not lines:
         raise DataError(f"the split list {path} is empty")
-    if len(set(lines)) < len(lines):
-        twice = next(line for i, line in enumerate(lines) if line in lines[:i])
+    twice, count = Counter(lines).most_common(1)[0]
+    if count > 1:
         raise DataError(f"the split list {path} has {twice!r} twice")
     return lines
 
@@ -130,7 +142,7 @@ def check_pairs(pairs: Sequence[Pair], origin: str) -> None:
         ("image", [pair.image for pair in pairs]),
         ("mask", [pair.mask for pair in pairs]),
     ):
-        sizes = [(file, file.stat().st_size if file.is_file() else None) for file in files]
+        sizes = [(file, file.stat().st_size if is_file(file) else None) for file in files]
         complain([file for file, size in sizes if size is None], f"{what}s are missing", origin)
         complain([file for file, size in sizes if size == 0], f"{what}s are 0-byte files", origin)
 

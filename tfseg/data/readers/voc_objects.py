@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -218,11 +217,13 @@ class VocProposals(_Windows):
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in names if name in file}
-        except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as e:
+        # NumPy and zipfile raise errors of many types on damaged files, and document few.
+        except Exception as e:
             raise DataError(f"the proposals {path} are no .npz file: {e}") from e
         complain([n for n in names if n not in arrays], "images have no proposals", str(path))
-        wrong = [n for n, a in arrays.items() if a.ndim != 2 or a.shape[1] != 4]
-        complain(wrong, "images have proposals that are not (N, 4)", str(path))
+        boxes = {n for n, a in arrays.items() if a.ndim == 2 and a.shape[1] == 4}
+        wrong = [n for n, a in arrays.items() if n not in boxes or a.dtype.kind not in "iuf"]
+        complain(wrong, "images have proposals that are no numbers (N, 4)", str(path))
         return [arrays[name] for name in names]
 
     def __getitem__(self, index: int) -> Sample:
