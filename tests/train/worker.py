@@ -20,7 +20,7 @@ FOLDER = Path(sys.argv[3])
 
 
 class Signal(keras.callbacks.Callback):
-    """Sends this process a signal after so many steps; ``dead`` tells when."""
+    """Sends this process a signal after so many steps; FOLDER/signalled tells when."""
 
     def __init__(self, number, steps):
         super().__init__()
@@ -108,7 +108,7 @@ if __name__ == "__main__":
             run("killed", resume=True)
         else:
             number = getattr(signal, task)
-            run("killed", callbacks=[Signal(number, 6)] if INDEX == 1 else [])
+            run("killed", callbacks=[Signal(number, 7)] if INDEX == 1 else [])
     except WorkerLost as e:
         print(f"Error: {e}", file=sys.stderr)
         sys.exit(1)

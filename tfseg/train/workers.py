@@ -54,7 +54,7 @@ def join() -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except _LOST as e:
-        raise WorkerLost(f"the {size} workers did not come together: {e.message}") from e
+        raise WorkerLost(f"the {size} workers did not come together: {_reason(e)}") from e
     finally:
         waiting.cancel()
 
@@ -89,6 +89,12 @@ def own_folder(strategy: tf.distribute.Strategy, run_dir: Path) -> Iterator[Path
         yield Path(folder)
 
 
+def _reason(e: tf.errors.OpError) -> str:
+    """What TensorFlow says happened, without where in the graph it was noticed."""
+    text = e.message.partition("Collective ops is aborted by: ")[2] or e.message
+    return text.partition("\nThe error could be from")[0].strip()
+
+
 @contextmanager
 def losses_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """TensorFlow's errors about other workers become `WorkerLost`."""
@@ -98,7 +104,7 @@ def losses_told(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if own_share(strategy).count == 1:
             raise
         raise WorkerLost(
-            f"another worker has died or cannot be reached: {e.message.strip()}\n"
+            f"another worker has died or cannot be reached: {_reason(e)}\n"
             "Its log says why. Start all workers again with --resume: they go on from the last "
             "checkpoint"
         ) from e
