@@ -51,19 +51,19 @@ def test_a_panoptic_name_too_long_for_a_file(tmp_path, coco):
 
 
 def test_many_categories_take_no_square_of_their_time(tmp_path, coco):
-    """Their square, 4e10, would take an hour."""
+    """Their square would take minutes."""
     coco["categories"] = [
-        {**coco["categories"][0], "id": number, "name": str(number)} for number in range(200_000)
+        {**coco["categories"][0], "id": number, "name": str(number)} for number in range(50_000)
     ]
     write(tmp_path / "coco.json", coco)
     reader = open_reader("coco", images=tmp_path / "images", annotations=tmp_path / "coco.json")
-    assert len(reader.classes) == 200_000
+    assert len(reader.classes) == 50_000
 
 
 def test_a_long_list_with_one_name_twice(tmp_path):
-    lines = [str(number) for number in range(200_000)]
+    lines = [str(number) for number in range(50_000)]
     (tmp_path / "train.txt").write_text("\n".join([*lines, lines[-1]]))
-    with pytest.raises(DataError, match="has '199999' twice"):
+    with pytest.raises(DataError, match="has '49999' twice"):
         list_lines(tmp_path / "train.txt")
 
 
