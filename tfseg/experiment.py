@@ -352,7 +352,7 @@ def train_stages(
             print(f"stage {stage.name} is finished: {folder}", flush=True)
             continue
         print(f"stage {stage.name}: {folder}", flush=True)
-        outcome = train(stage, folder, resume=resume and (folder / "checkpoints").exists())
+        outcome = train(stage, folder, resume=resume and folder.is_dir())
         if outcome.interrupted is not None:
             break
     return outcome
