@@ -89,16 +89,11 @@ def test_object_arrays_as_proposals(tmp_path, mark):
 def lambda_model(mark):
     """A model whose Lambda layer makes the file whenever it is called."""
     path = str(mark)
-
-    def touch(x):
-        import pathlib
-
-        pathlib.Path(path).touch()
-        return x
-
     image = keras.Input((4,))
     hidden = keras.layers.Dense(3, name="dense")(image)
-    model = keras.Model(image, keras.layers.Lambda(touch)(hidden))
+    # Keras saves the code of lambdas alone.
+    attack = keras.layers.Lambda(lambda x: (__import__("pathlib").Path(path).touch(), x)[1])
+    model = keras.Model(image, attack(hidden))
     assert ran(mark)
     return model
 
