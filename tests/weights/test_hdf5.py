@@ -65,7 +65,7 @@ def test_arrays_of_all_kinds_come_through(tmp_path):
             file[f"group/{name}"] = array
         file["optimizer/momentum"] = np.ones(3)
     found = hdf5.read(tmp_path / "x.h5")
-    assert found.keys() == {"", "group", *(f"group/{name}" for name in arrays)}
+    assert found.keys() == {"", "group", "optimizer", *(f"group/{name}" for name in arrays)}
     assert not found["group"].is_array
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[f"group/{name}"].array, array)
