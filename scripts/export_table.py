@@ -1,6 +1,6 @@
 """Which semantic networks can be written in which format: each tried, and compared with the model.
 
-python scripts/export_table.py photograph.jpg --out docs/export_formats.md
+python scripts/export_table.py PHOTOGRAPH --out TABLE.md
 """
 
 import json
@@ -31,8 +31,9 @@ def _model(name: str, seed: int = 0) -> object:
     import numpy as np
 
     import tfseg
-    from tfseg import registry
+    from tfseg import models, registry
 
+    models.register_all()
     options = registry.entry(name).options()
     narrow = {k: v for k, v in (("base_filters", 4), ("fc_filters", 16)) if k in options}
     keras.utils.set_random_seed(seed)
@@ -123,12 +124,10 @@ def main(photograph: Path, out: Path, match: str, timeout: int, network: str | N
         command = [sys.executable, __file__, str(photograph), "--out", str(out), "--network", name]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-            lines = done.stdout.splitlines()
-            rows[name] = (
-                json.loads(lines[-1])
-                if done.returncode == 0
-                else {"size": f"the process ended with {done.returncode}"}
-            )
+            if done.returncode == 0:
+                rows[name] = json.loads(done.stdout.splitlines()[-1])
+            else:
+                rows[name] = {"size": f"failed: {done.stderr.splitlines()[-1]}"}
         except subprocess.TimeoutExpired:
             rows[name] = {"size": f"not measured within {timeout} s"}
         click.echo(f"{name}: {rows[name]}")

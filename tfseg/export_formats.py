@@ -133,9 +133,10 @@ def _onnx() -> Callable[[Any], bytes]:
 def _reason(error: Exception) -> str:
     """The line of a converter's message that tells most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if "ops:" in line or "not supported" in line:
-            return line
+    for telling in (" ops:", "not supported"):
+        for line in lines:
+            if telling in line:
+                return line
     return lines[0] if lines else type(error).__name__
 
 
