@@ -15,7 +15,7 @@ LAPLACIAN[1, 1] = 8
 
 def _responses(mask):
     """scipy's "nearest" repeats the border's cells."""
-    return np.abs(ndimage.convolve(np.float64(mask), LAPLACIAN, mode="nearest")) / 8
+    return ndimage.convolve(np.float64(mask), LAPLACIAN, mode="nearest") / 8
 
 
 def _masks():
@@ -34,6 +34,8 @@ def test_responses_by_hand():
     assert found[0, 1:4, 2:5].ravel().tolist() == pytest.approx(
         [5 / 8, 3 / 8, 5 / 8, 3 / 8, 0, 3 / 8, 5 / 8, 3 / 8, 5 / 8]
     )
+    # outside, beside the corner and beside the middle
+    assert found[0, 0, 1:4].tolist() == pytest.approx([-1 / 8, -2 / 8, -3 / 8])
     # where the region ends the mask does not
     assert found[1, 4, 0] == pytest.approx(0)
     assert found[1, 5, 3] == pytest.approx(3 / 8)
@@ -81,6 +83,7 @@ def _logits(channels):
 
 
 def _cross_entropy(found, wanted):
+    found, wanted = (0.5 + 0.5 * responses for responses in (found, wanted))
     found = np.clip(found, 1e-6, 1 - 1e-6)
     return -(wanted * np.log(found) + (1 - wanted) * np.log(1 - found))
 

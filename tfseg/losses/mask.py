@@ -40,11 +40,12 @@ def own_channels(labels: Any, channels: int, classes: int, background_first: boo
 
 
 def edge_responses(masks: Any) -> Any:
-    """How far each cell is from its neighbourhood's mean.
+    """How far each cell is above or below its neighbourhood.
 
-    The absolute response of the Laplacian filter of eight neighbours, divided by 8: between 0 and
-    1 for values between 0 and 1. Cells beyond the region are as those at its border: a mask that
-    the region cuts off has no edge there.
+    The response of the Laplacian filter of eight neighbours, divided by 8: between -1 and 1 for
+    values between 0 and 1; positive on the inner side of an edge, negative on the outer. Cells
+    beyond the region are as those at its border: a mask that the region cuts off has no edge
+    there.
 
     Args:
         masks: float32 (N, M, M).
@@ -54,21 +55,23 @@ def edge_responses(masks: Any) -> Any:
     """
     padded = ops.pad(masks, [[0, 0], [1, 1], [1, 1]], mode="symmetric")[..., None]
     means = ops.average_pool(padded, 3, strides=1, padding="valid")[..., 0]
-    return 9 / 8 * ops.absolute(masks - means)
+    return 9 / 8 * (masks - means)
 
 
 def edge_loss(probabilities: Any, inside: Any) -> Any:
     """The cross-entropy of predicted and true masks' edge responses, float32 (N, M, M).
 
     Megvii's mask edge loss (COCO 2018) is a sigmoid cross-entropy on masks' edges; which filter
-    finds them is not public: ours is the Laplacian.
+    finds them is not public: ours is the Laplacian, its responses brought to 0..1. With their
+    sign: of absolute responses the loss does not know on which side of an edge the object is, and
+    masks learn more slowly.
 
     Args:
         probabilities: float32 (N, M, M).
         inside: float32 (N, M, M), 0 or 1.
     """
-    found = ops.clip(edge_responses(probabilities), _EPSILON, 1 - _EPSILON)
-    wanted = edge_responses(inside)
+    found, wanted = (0.5 + 0.5 * edge_responses(masks) for masks in (probabilities, inside))
+    found = ops.clip(found, _EPSILON, 1 - _EPSILON)
     return -(wanted * ops.log(found) + (1 - wanted) * ops.log(1 - found))
 
 
