@@ -133,10 +133,9 @@ def _onnx() -> Callable[[Any], bytes]:
 def _reason(error: Exception) -> str:
     """The line of a converter's message that tells most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for telling in (" ops:", "not supported"):
-        for line in lines:
-            if telling in line:
-                return line
+    named = [line for line in lines if line.startswith(("TF Select ops:", "Custom ops:"))]
+    if named:
+        return "no operators for " + ", ".join(named)
     return lines[0] if lines else type(error).__name__
 
 
