@@ -29,12 +29,22 @@ def shared():
     return find
 
 
+def _forget():
+    """Networks stay in cycles and in Keras' session."""
+    import keras
+
+    keras.utils.clear_session()
+    gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _free_memory_of_modules():
+    yield
+    _forget()
+
+
 @pytest.fixture(autouse=True)
 def _free_memory(request):
-    """Networks of slow tests are large, and Keras keeps them in cycles and in its session."""
     yield
-    if request.node.get_closest_marker("slow"):
-        import keras
-
-        keras.utils.clear_session()
-        gc.collect()
+    if request.node.get_closest_marker("slow"):  # their networks are large
+        _forget()

@@ -1,17 +1,20 @@
 """A detector from its experiment file to its export, on the command line."""
 
 import json
+from shutil import copytree
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
 from click.testing import CliRunner
+from detector_parts import Parts
 from PIL import Image, ImageDraw
 
 from tfseg import config
 from tfseg import experiment as experiments
 from tfseg.cli import main
+from tfseg.detection_inference import make_test_predictor
 from tfseg.experiment import with_best_metric
 
 NAMES = ("square", "disc")
@@ -156,6 +159,98 @@ def test_predict_and_the_export_find_the_same(run, split, tmp_path):
     expected = np.array([r["bbox"] for r in own])
     np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], expected[:, 2:], atol=1e-3)
     np.testing.assert_allclose(boxes[:, :2], expected[:, :2], atol=1e-3)
+
+
+def _found(run):
+    return json.loads((run / "evaluation-validation-results.json").read_text())
+
+
+@pytest.mark.slow
+def test_what_is_for_tests_alone(run, tmp_path):
+    """Further views, voting and soft suppression; ensembles of the run with itself."""
+    evaluate = ("evaluate", run, "--no-progress", "--pictures", 0)
+    _run(*evaluate)
+    plain = _found(run)
+    copy = tmp_path / "copy"
+    copytree(run, copy)
+    _run(*evaluate, "--set", f"detect.boxes=[{run}, {copy}]")
+    assert _found(run) == plain
+    # Its own results, as another detector's.
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps(plain))
+    _run(*evaluate, "--set", f"detect.boxes=[{given}]", "--set", "detect.soft_nms=linear")
+    again = _found(run)
+    assert [r["category_id"] for r in again] == [r["category_id"] for r in plain]
+    for one, other in zip(again, plain, strict=True):
+        assert one["score"] == pytest.approx(other["score"])
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-3)
+
+    words = (
+        "soft_nms=gaussian",
+        "vote=0.8",
+        "flip=true",
+        "scales=[48, 80]",
+        "scales_long_side=150",
+    )
+    _run(*evaluate, *(word for option in words for word in ("--set", f"detect.{option}")))
+    used = json.loads((run / "evaluation-validation.json").read_text())["detect"]
+    assert used["scales"] == [48, 80]
+    assert (used["soft_nms"], used["vote"], used["flip"]) == ("gaussian", 0.8, True)
+    assert _found(run) != plain
+
+
+@pytest.mark.slow
+def test_predict_takes_boxes_of_files_by_the_images_names(run, split, tmp_path):
+    files = [f"{split['options']['images']}/{n}.png" for n in (1, 2)]
+    boxes = [
+        {"image_id": n, "category_id": 7, "bbox": [5, 6 * n, 40, 50], "score": 0.25 * n}
+        for n in (1, 2, 3)
+    ]
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(boxes))
+    words = ("predict", run, *files, "--no-progress", "--set", f"detect.boxes=[{path}]")
+    _run(*words, "--out", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [(r["image_id"], r["category"], r["score"]) for r in found] == [
+        (1, "disc", 0.25),
+        (2, "disc", 0.5),
+    ]
+    for result, given in zip(found, boxes, strict=False):
+        assert result["bbox"] == pytest.approx(given["bbox"], abs=1e-3)
+        assert "segmentation" in result
+
+    path.write_text(json.dumps(boxes[2:]))
+    out = _run(*words, "--out", tmp_path / "none", code=1)
+    assert "has no boxes of the 2 images to look at (as 1); it has those of image_id 3" in out
+    path.write_text(json.dumps([boxes[0] | {"category_id": 8}]))
+    out = _run(*words, "--out", tmp_path / "none", code=1)
+    assert "1 results are of none of the 2 categories: 0 (category 8)" in out
+
+
+@pytest.mark.slow
+def test_detectors_of_other_classes_are_no_ensemble(run, tmp_path):
+    other = tmp_path / "other"
+    copytree(run, other)
+    facts = json.loads((other / "environment.json").read_text())
+    (other / "environment.json").write_text(json.dumps(facts | {"classes": ["square", "ring"]}))
+    out = _run("evaluate", run, "--set", f"detect.boxes=[{other}]", code=1)
+    assert f"{other} finds square (3), ring (7), but {run} square (3), disc (7)" in out
+    out = _run("evaluate", run, "--set", f"detect.boxes=[{tmp_path}]", code=1)
+    assert f"detect.boxes: {tmp_path} is no run folder" in out
+    out = _run("evaluate", run, "--set", f"detect.boxes=[{tmp_path / 'x'}]", code=1)
+    assert f"detect.boxes: {tmp_path / 'x'} is missing" in out
+    out = _run("evaluate", run, "--set", "detect.scales=[64]", code=1)
+    assert "scales are others than short_side" in out
+
+
+def test_views_and_boxes_of_others_are_for_objects_alone(split, tmp_path):
+    tree = _experiment(split)
+    tree["detect"]["flip"] = True
+    experiment = config.parse(tree)
+    model = Parts()
+    model.panoptic = True
+    with pytest.raises(config.ConfigError, match="labels whole images too, of one view"):
+        make_test_predictor(experiment, model, tmp_path, [1])
 
 
 @pytest.mark.slow

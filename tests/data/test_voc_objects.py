@@ -104,7 +104,7 @@ def test_proposals_that_are_wrong(root, tmp_path):
     with pytest.raises(DataError, match="1 images have no proposals: b"):
         open_reader("voc_proposals", root=root, proposals=path)
     np.savez(path, a=np.zeros((3, 4)), b=np.zeros((3, 5)))
-    with pytest.raises(DataError, match=r"not \(N, 4\): b"):
+    with pytest.raises(DataError, match=r"no numbers \(N, 4\): b"):
         open_reader("voc_proposals", root=root, proposals=path)
     np.savez(path, a=np.zeros((0, 4)), b=np.array([[0, 20, 10, 30]]))
     with pytest.raises(DataError, match="no proposal covers an object"):
