@@ -69,14 +69,19 @@ def test_onnx_says_what_is_missing(tmp_path, monkeypatch):
     assert not (tmp_path / "m").exists()
 
 
+UNET = ("unet", {"in_channels": 3, "padding": "same", "base_filters": 4})
+FCN = ("fcn8s_vgg16", {"base_filters": 4, "fc_filters": 16})
+DEEPLAB = ("deeplab_largefov_vgg16", {"base_filters": 4, "fc_filters": 16})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("format", "name", "options"),
     [
-        ("unet", {"in_channels": 3, "padding": "same", "base_filters": 4}),
-        ("fcn8s_vgg16", {"base_filters": 4, "fc_filters": 16}),
-        ("deeplab_largefov_vgg16", {"base_filters": 4, "fc_filters": 16}),
+        ("tflite", *FCN),
+        ("tflite", *DEEPLAB),
+        ("onnx", *UNET),
+        ("onnx", *FCN),
     ],
 )
 def test_networks_answer_as_the_model_on_a_photograph(tmp_path, shared, format, name, options):

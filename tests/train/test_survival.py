@@ -303,7 +303,7 @@ def assert_equal_weights(a, b):
         first, second = network("batch", dropout=0.3), network("batch", dropout=0.3)
         first.load_weights(a / name)
         second.load_weights(b / name)
-        for x, y in zip(first.variables, second.variables, strict=True):
+        for x, y in zip(first.weights, second.weights, strict=True):
             np.testing.assert_array_equal(x.numpy(), y.numpy())
     for name in ("best.json", "last.json"):
         assert (a / name).read_text() == (b / name).read_text()
