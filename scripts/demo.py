@@ -21,9 +21,12 @@ def main() -> None:
 
     for folder in (RUN, EXPORT):
         shutil.rmtree(folder, ignore_errors=True)
-    cli.train.callback(CONFIG, (), RUN, False)
-    cli.evaluate.callback(RUN, "best", (), "validation", 8, True)
-    cli.export.callback(RUN, EXPORT, None, "best", "savedmodel", "float32", False, False)
+    for command in (
+        ["train", str(CONFIG), "--run-dir", str(RUN)],
+        ["evaluate", str(RUN)],
+        ["export", str(RUN), "--to", str(EXPORT)],
+    ):
+        cli.main(command, standalone_mode=False)
     scores = json.loads((RUN / "evaluation-validation.json").read_text())
     difference = _check_export()
     click.echo(f"mIoU {scores['mean_iou']:.4f} (at least {MEAN_IOU} is expected)")
