@@ -1,14 +1,18 @@
 import io
+import resource
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfseg.data.io import decode_image
-from tfseg.predict.decode import decode_one, orientation
+from tfseg.data.io import MAX_PIXELS, decode_image
+from tfseg.predict.decode import declared_size, decode_all, decode_one, orientation
 
 decode = tf.function(decode_one, input_signature=[tf.TensorSpec((), tf.string)])
+read_size = tf.function(declared_size, input_signature=[tf.TensorSpec((), tf.string)])
 read_orientation = tf.function(orientation, input_signature=[tf.TensorSpec((), tf.string)])
 
 
@@ -61,3 +65,78 @@ def test_damaged_exif_is_not_believed_and_fails_nothing():
         assert 1 <= int(read_orientation(bytes(damaged))) <= 8
     for end in range(3, start + 60, 7):
         assert 1 <= int(read_orientation(data[:end])) <= 8
+
+
+@tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+def decode_sizes(files):
+    images, sizes = decode_all(files)
+    loop = tf.while_loop(
+        lambda index, _: index < tf.size(files),
+        lambda index, total: (index + 1, total + tf.size(images.read(index))),
+        (0, 0),
+    )
+    return sizes, loop[1]
+
+
+def png_of_zeros(height, width, rows=None):
+    """Black, gray; of fewer rows than are declared it is no whole file."""
+
+    def chunk(kind, data):
+        named = kind + data
+        return struct.pack(">I", len(data)) + named + struct.pack(">I", zlib.crc32(named))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes((height if rows is None else rows) * (width + 1)))
+    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def jpeg_that_declares(height, width):
+    data = file()
+    start = data.index(b"\xff\xc0")  # the start of the frame: length, depth, height, width
+    return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]
+
+
+def test_declared_sizes_are_the_decoded_ones():
+    for data in (file(), file(kind="PNG"), file(6), file(kind="PNG", size=(300, 2), mode="L")):
+        decoded = tf.io.decode_image(data)  # which turns nothing
+        assert read_size(data).numpy().tolist() == decoded.shape[:2]
+    assert read_size(png_of_zeros(7, 70_000)).numpy().tolist() == [7, 70_000]
+    assert read_size(png_of_zeros(2**31 - 1, 2**31 - 1, 0)).numpy().tolist() == [2**31 - 1] * 2
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", png_of_zeros(3, 3)[:15], file(kind="GIF"), file(kind="BMP")]
+)
+def test_other_files_are_refused_in_words(data):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="neither a JPEG nor a PNG"):
+        decode_sizes([file(), data])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Invalid JPEG"):
+        decode_sizes([file()[:10]])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [png_of_zeros(2**31 - 1, 2**31 - 1, 0)],
+        [png_of_zeros(2**31 - 1, 2**31 - 1, 0)] * 9,  # whose sum would not fit in 64 bits
+        [png_of_zeros(1, MAX_PIXELS + 1, 0)],
+        [jpeg_that_declares(65_000, 65_000)],
+        [png_of_zeros(3, 3), jpeg_that_declares(13_000, 14_000)],
+        [png_of_zeros(10_000, 9_000, 0)] * 2,  # each of which is small enough
+    ],
+)
+def test_files_that_declare_too_many_pixels_are_not_decoded(files):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"the limit of {MAX_PIXELS}"):
+        decode_sizes(files)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+    assert decode_sizes([file()])[0].numpy().tolist() == [[14, 21]]
+
+
+def test_small_images_that_would_be_padded_to_a_huge_one_are_refused():
+    files = [png_of_zeros(1, 20_000), png_of_zeros(20_000, 1)]
+    for one in files:
+        assert decode_sizes([one])[1] == 60_000
+    with pytest.raises(tf.errors.InvalidArgumentError, match="padded to one size"):
+        decode_sizes(files)

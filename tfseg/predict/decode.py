@@ -2,6 +2,10 @@
 
 import tensorflow as tf
 
+from tfseg.data.io import MAX_PIXELS
+
+#: how a PNG file begins, but for the length of its first chunk, which its sides follow
+_PNG, _HEADER = tuple(b"\x89PNG\r\n\x1a\n"), tuple(b"IHDR")
 #: of the TIFF directory inside EXIF, the tag of the orientation
 _ORIENTATION = 0x0112
 _APP1, _SCAN = 0xE1, 0xDA
@@ -36,6 +40,9 @@ def decode_one(file: tf.Tensor) -> tf.Tensor:
 def decode_all(files: tf.Tensor) -> tuple[tf.TensorArray, tf.Tensor]:
     """Encoded images of any sizes, one after another.
 
+    Before any is decoded, the sizes that their headers declare are added up: a file of some
+    kilobytes may decode into gigabytes.
+
     Args:
         files: string (B,), JPEG or PNG; at least one.
 
@@ -43,12 +50,19 @@ def decode_all(files: tf.Tensor) -> tuple[tf.TensorArray, tf.Tensor]:
         The images, B uint8 (H, W, 3), each to be read once, and their sizes, int32 (B, 2).
 
     Raises:
-        tf.errors.InvalidArgumentError: if there are none, or one cannot be decoded.
+        tf.errors.InvalidArgumentError: if there are none, one cannot be decoded, or together,
+            each as it is or padded to the largest height and width, they have more than
+            `tfseg.data.io.MAX_PIXELS` pixels.
     """
-    count = tf.shape(files)[0]
     message = "a request needs one image or more, this one has none"
-    with tf.control_dependencies([tf.debugging.assert_positive(count, message=message)]):
-        count = tf.identity(count)
+    with tf.control_dependencies([tf.debugging.assert_positive(tf.size(files), message=message)]):
+        files = tf.identity(files)
+    spec = tf.TensorSpec((2,), tf.int64)
+    sides = tf.map_fn(declared_size, files, fn_output_signature=spec)
+    pixels = tf.minimum(tf.reduce_prod(sides, axis=1), MAX_PIXELS + 1)  # their sum stays in 64 bits
+    with tf.control_dependencies([_few_enough(tf.reduce_sum(pixels), "have")]):
+        files = tf.identity(files)
+    count = tf.size(files)
     images = tf.TensorArray(tf.uint8, count, element_shape=(None, None, 3), infer_shape=False)
     sizes = tf.TensorArray(tf.int32, count, element_shape=(2,))
 
@@ -59,7 +73,49 @@ def decode_all(files: tf.Tensor) -> tuple[tf.TensorArray, tf.Tensor]:
         return index + 1, images.write(index, image), sizes.write(index, tf.shape(image)[:2])
 
     _, images, sizes = tf.while_loop(lambda index, *_: index < count, add, (0, images, sizes))
-    return images, sizes.stack()
+    found = sizes.stack()
+    # Answers are padded: of a wide and a high image, both of few pixels, they may be huge.
+    largest = tf.cast(tf.reduce_max(found, axis=0), tf.int64)
+    padded = tf.cast(count, tf.int64) * largest[0] * largest[1]
+    with tf.control_dependencies([_few_enough(padded, "padded to one size have")]):
+        return images, tf.identity(found)
+
+
+def _few_enough(pixels: tf.Tensor, have: str) -> tf.Operation:
+    message = f"the images of a request {have} more pixels than the limit of {MAX_PIXELS}:"
+    return tf.debugging.Assert(pixels <= MAX_PIXELS, [message, pixels])
+
+
+def declared_size(file: tf.Tensor) -> tf.Tensor:
+    """The size that an image file's header declares; nothing is decoded.
+
+    Args:
+        file: string (), JPEG or PNG.
+
+    Returns:
+        int64 (2,): height and width, before they are turned as EXIF says.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for other files, and damaged headers of a JPEG.
+    """
+
+    def jpeg() -> tf.Tensor:
+        return tf.cast(tf.io.extract_jpeg_shape(file)[:2], tf.int64)
+
+    def png() -> tf.Tensor:
+        head = tf.io.decode_raw(tf.strings.substr(file, 0, 24), tf.uint8)
+        head = tf.pad(head, [[0, 24 - tf.size(head)]])
+        named = tf.concat([head[:8], head[12:16]], axis=0)
+        message = "an image of a request is neither a JPEG nor a PNG file; bytes:"
+        check = tf.debugging.Assert(
+            tf.reduce_all(named == tf.constant(_PNG + _HEADER, tf.uint8)),
+            [message, tf.strings.length(file)],
+        )
+        with tf.control_dependencies([check]):
+            digits = tf.cast(tf.reshape(head[16:], (2, 4)), tf.int64)
+        return tf.reduce_sum(digits * [256**3, 256**2, 256, 1], axis=1)[::-1]
+
+    return tf.cond(tf.io.is_jpeg(file), jpeg, png)
 
 
 def orientation(file: tf.Tensor) -> tf.Tensor:
