@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, export, convert, models."""
+"""The command line: train, evaluate, predict, export, demo, convert, models."""
 
 import json
 import os
@@ -310,6 +310,22 @@ def export(
         xla=xla,
         png=png,
     )
+
+
+@main.command()
+@click.argument("model", type=_FOLDER)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
+@_says_what_is_wrong
+def demo(model: Path, host: str, port: int, browser: bool) -> None:
+    """Look at MODEL on a web page: an image is dropped, overlay, classes and scores appear.
+
+    MODEL is a SavedModel that tfseg export wrote (its newest version is taken) or a run folder.
+    """
+    from tfseg import demo_model, demo_page
+
+    demo_page.serve(demo_model.open_model(model), host, port, browser)
 
 
 @main.command()

@@ -1,0 +1,345 @@
+"""Exports and run folders as what a page shows: an image's picture and its table."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfseg import config, registry, runs
+from tfseg import experiment as experiments
+from tfseg.data.io import decode_image
+from tfseg.data.sample import DataError
+from tfseg.detection import is_detector, make_combiner
+from tfseg.detection_inference import make_test_predictor
+from tfseg.predict.detection_files import draw_detections
+from tfseg.predict.detections import Detections
+from tfseg.predict.panoptic import Combiner
+from tfseg.predict.panoptic_files import draw_panoptic
+from tfseg.saved_model import INFO
+from tfseg.visualize import overlay, palette
+from tfseg.visualize_instances import instance_colors
+
+#: of an image: probabilities of some ten classes take some hundred bytes of each
+MAX_PIXELS = 25_000_000
+_OBJECT_PARTS = ("boxes", "scores", "classes", "masks", "keypoints")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a class, an object, or a segment of a panoptic map.
+
+    Attributes:
+        name: of the class.
+        color: uint8 (3,), that it has in the picture.
+        share: of the image's pixels, 0..1; None where objects may overlap.
+        score: an object's; of a semantic class its mean probability on its pixels; None of stuff.
+    """
+
+    name: str
+    color: np.ndarray
+    share: float | None
+    score: float | None
+
+
+class Found(ABC):
+    """What a model found in one image."""
+
+    @abstractmethod
+    def show(self, threshold: float) -> tuple[np.ndarray, list[Row]]:
+        """The picture that `tfseg predict` writes as overlay, and the table to it.
+
+        Args:
+            threshold: only objects above this score are shown; without effect on semantic labels.
+
+        Returns:
+            uint8 (H, W, 3), and the rows: classes by falling share, objects by falling score.
+        """
+
+
+@dataclass(frozen=True)
+class SemanticFound(Found):
+    """Labels of all pixels.
+
+    Attributes:
+        image: uint8 (H, W, 3) or (H, W, 1).
+        labels: int (h, w), of the image's centre where they are smaller.
+        probabilities: float32 (h, w), of these labels.
+        names: by class.
+        colors: uint8 (num_classes, 3).
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray
+    names: Sequence[str]
+    colors: np.ndarray
+
+    def show(self, threshold: float) -> tuple[np.ndarray, list[Row]]:
+        """See `Found.show`. Where there are no labels, the image shows unchanged."""
+        del threshold
+        found, counts = np.unique(self.labels, return_counts=True)
+        rows = [
+            Row(
+                self.names[label],
+                self.colors[label],
+                share=count / self.labels.size,
+                score=float(self.probabilities[self.labels == label].mean()),
+            )
+            for count, label in sorted(zip(counts.tolist(), found.tolist(), strict=True))[::-1]
+        ]
+        (height, width), (high, wide) = self.image.shape[:2], self.labels.shape
+        top, left = (height - high) // 2, (width - wide) // 2
+        whole = np.full((height, width), -1)
+        whole[top : top + high, left : left + wide] = self.labels
+        return overlay(self.image, whole, self.colors, ignore_label=-1), rows
+
+
+@dataclass(frozen=True)
+class ObjectsFound(Found):
+    """Boxes with what the model gives to them.
+
+    Attributes:
+        image: uint8 (H, W, 3) or (H, W, 1).
+        objects: all of them.
+        names: by class.
+        skeleton: pairs of keypoints to be joined by lines.
+    """
+
+    image: np.ndarray
+    objects: Detections
+    names: Sequence[str]
+    skeleton: Sequence[tuple[int, int]]
+
+    def show(self, threshold: float) -> tuple[np.ndarray, list[Row]]:
+        """See `Found.show`."""
+        sure = self.objects.above(threshold)
+        colors = instance_colors(sure.boxes)
+        picture = draw_detections(
+            self.image, sure, self.names, skeleton=self.skeleton, colors=colors
+        )
+        rows = [
+            Row(self.names[label], color, share=None, score=float(score))
+            for label, color, score in zip(sure.classes, colors, sure.scores, strict=True)
+        ]
+        return picture, rows
+
+
+@dataclass(frozen=True)
+class PanopticFound(Found):
+    """Objects and labels, combined into a map in which each pixel is of one segment.
+
+    Attributes:
+        image: uint8 (H, W, 3) or (H, W, 1).
+        objects: with masks and semantic labels.
+        combiner: knows the categories.
+    """
+
+    image: np.ndarray
+    objects: Detections
+    combiner: Combiner
+
+    def show(self, threshold: float) -> tuple[np.ndarray, list[Row]]:
+        """See `Found.show`. Objects come first, then stuff."""
+        combiner = replace(self.combiner, score_threshold=threshold)
+        ids, segments = combiner(self.objects)
+        picture = draw_panoptic(self.image, self.objects, ids, segments, combiner)
+        things = [segment["instance"] for segment in segments if segment["isthing"]]
+        of_things = iter(instance_colors(self.objects.boxes[things]))
+        of_stuff = dict(zip(combiner.stuff, palette(1 + len(combiner.stuff))[1:], strict=True))
+        rows = []
+        for segment in segments:
+            category, thing = segment["category_id"], segment["isthing"]
+            rows.append(
+                Row(
+                    (combiner.things if thing else combiner.stuff)[category],
+                    next(of_things) if thing else of_stuff[category],
+                    share=segment["area"] / ids.size,
+                    score=segment.get("score"),
+                )
+            )
+        return picture, rows
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """A model that can be looked at.
+
+    Attributes:
+        name: of the export or the run.
+        facts: what it is, a phrase each.
+        threshold: the score above which objects are shown at first; None of a semantic model.
+        find: what it finds in an image uint8 (H, W, 3) or (H, W, 1).
+    """
+
+    name: str
+    facts: tuple[str, ...]
+    threshold: float | None
+    find: Callable[[np.ndarray], Found]
+
+    def look(self, data: bytes, name: str) -> tuple[np.ndarray, Found]:
+        """Decodes an image file as `tfseg predict` does, and looks at it.
+
+        Args:
+            data: the file's content.
+            name: of the file, for messages.
+
+        Returns:
+            The image, uint8 (H, W, 3) or (H, W, 1), and what was found.
+
+        Raises:
+            DataError: a damaged or huge file, or an image of a size for which the network fails.
+        """
+        image = decode_image(data, name, MAX_PIXELS)
+        try:
+            return image, self.find(image)
+        except tf.errors.OpError as error:
+            height, width = image.shape[:2]
+            raise DataError(
+                f"{name} was read, but the model fails on images of {width} x {height} pixels"
+            ) from error
+
+
+#: a model's threshold and what finds; see `DemoModel`
+_Finder = tuple[float | None, Callable[[np.ndarray], Found]]
+
+
+def open_model(path: Path) -> DemoModel:
+    """The model of an export or a run folder.
+
+    Args:
+        path: a version of an export, the folder of its versions (the newest is taken), or a run
+            folder (with its best weights, predicting as its config says).
+
+    Raises:
+        FileNotFoundError: if it is none of these.
+        ValueError: what is wrong with a run's config.
+    """
+    if (path / "config.yaml").exists():
+        return _of_run(path)
+    return _of_export(_version(path))
+
+
+def _version(path: Path) -> Path:
+    """The version folder that a path is or has."""
+    if (path / "saved_model.pb").exists():
+        return path
+    versions = [p for p in path.glob("*") if p.name.isdecimal()]
+    newest = max(versions, key=lambda p: int(p.name), default=path)
+    for file in ("saved_model.pb", f"assets.extra/{INFO}"):
+        if not (newest / file).exists():
+            raise FileNotFoundError(
+                f"{newest / file} is missing: give the folder of a SavedModel that tfseg export "
+                "wrote, that of its versions, or a run folder"
+            )
+    return newest
+
+
+def _of_export(path: Path) -> DemoModel:
+    info = json.loads((path / "assets.extra" / INFO).read_text(encoding="utf-8"))
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    names = info["classes"] or [str(label) for label in range(info["num_classes"])]
+
+    def answer(image: np.ndarray) -> dict[str, np.ndarray]:
+        # Of this signature gray networks take colours, too.
+        found = serve(image_bytes=tf.io.encode_png(image, compression=1)[None])
+        return {name: value[0].numpy() for name, value in found.items()}
+
+    if "probabilities" in serve.structured_outputs:
+        colors = None if info["colors"] is None else np.array(info["colors"], np.uint8)
+        finder = _semantic(lambda image: answer(image)["probabilities"], names, colors)
+    else:
+        finder = _objects(
+            lambda image: _detections(image, answer(image), info["style"]),
+            names,
+            [(a, b) for a, b in info["skeleton"]],
+            _combiner(info.get("category_ids"), names, info.get("stuff"), config.Combine()),
+            config.Detect().score_threshold,
+        )
+    return DemoModel(
+        f"{info['name']}, version {path.resolve().name}",
+        _facts(info["task"], info["network"], names, info["parameters"]),
+        *finder,
+    )
+
+
+def _of_run(run: Path) -> DemoModel:
+    experiment = config.load(run / "config.yaml")
+    model = experiments.build_model(experiment, runs.weights(run))
+    known = runs.labels(run)
+    if is_detector(experiment):
+        detector = make_test_predictor(experiment, model, run, [0])
+        finder = _objects(
+            lambda image: detector(image, 0),
+            known.names,
+            known.skeleton,
+            _combiner(known.category_ids, known.names, known.stuff, experiment.detect.combine),
+            experiment.detect.score_threshold,
+        )
+    else:
+        boosts = experiment.predict.label_boost > 0
+        pixels = runs.label_pixels(run, experiment) if boosts else None
+        predictor = experiments.make_predictor(model, experiment.predict, pixels)
+        finder = _semantic(predictor, known.names, known.colors)
+    network = model.spec.name
+    facts = _facts(registry.entry(network).task, network, known.names, model.count_params())
+    return DemoModel(experiment.name, facts, *finder)
+
+
+def _facts(
+    task: str | None, network: str, names: Sequence[str], parameters: int
+) -> tuple[str, ...]:
+    classes = f"{len(names)} {'class' if len(names) == 1 else 'classes'}"
+    return f"{task or ''} network {network}".lstrip(), classes, f"{parameters:,} parameters"
+
+
+def _semantic(
+    predict: Callable[[np.ndarray], np.ndarray], names: Sequence[str], colors: np.ndarray | None
+) -> _Finder:
+    """What gives `SemanticFound`."""
+    shown = palette(len(names)) if colors is None else colors
+
+    def find(image: np.ndarray) -> Found:
+        probabilities = predict(image)
+        labels = probabilities.argmax(axis=-1)
+        return SemanticFound(image, labels, probabilities.max(axis=-1), names, shown)
+
+    return None, find
+
+
+def _objects(
+    detect: Callable[[np.ndarray], Detections],
+    names: Sequence[str],
+    skeleton: Sequence[tuple[int, int]],
+    combiner: Combiner | None,
+    threshold: float,
+) -> _Finder:
+    """What gives `ObjectsFound` or, with a combiner, `PanopticFound`."""
+    if combiner is None:
+        return threshold, lambda image: ObjectsFound(image, detect(image), names, skeleton)
+    return combiner.score_threshold, lambda image: PanopticFound(image, detect(image), combiner)
+
+
+def _detections(image: np.ndarray, answer: dict[str, np.ndarray], style: Any) -> Detections:
+    """What an export answers for one image."""
+    count = int(answer["num_detections"])
+    parts = {name: answer[name][:count] for name in _OBJECT_PARTS if name in answer}
+    height, width = image.shape[:2]
+    return Detections((height, width), **parts, semantic=answer.get("semantic"), style=style)
+
+
+def _combiner(
+    category_ids: Sequence[int] | None,
+    names: Sequence[str],
+    stuff: Mapping[Any, str] | None,
+    section: config.Combine,
+) -> Combiner | None:
+    """What combines a panoptic model's objects and labels; None of other models."""
+    if category_ids is None or not stuff:
+        return None
+    things = dict(zip(category_ids, names, strict=True))
+    return make_combiner(section, things, {int(number): name for number, name in stuff.items()})
