@@ -29,7 +29,7 @@ from tfseg.train import Outcome, Trainer, make_strategy
 from tfseg.train.batch_statistics import estimate_batch_statistics
 from tfseg.train.checkpoints import save_weights
 from tfseg.train.precision import building_in
-from tfseg.train.workers import own_folder, own_share
+from tfseg.train.workers import is_chief, own_folder
 from tfseg.weights import load_weights
 
 
@@ -222,9 +222,8 @@ def _train(
     )
     runs.save(run_dir, experiment, kit.reader)
     outcome = trainer.run()
-    is_chief = own_share(strategy).index == 0
     measured = experiment.train.batch_statistics is not None and outcome.interrupted is None
-    if measured and is_chief:
+    if measured and is_chief(strategy):
         del trainer
         measure_batch_statistics(experiment, run_dir, kit.dataset(outcome.step))
     return outcome

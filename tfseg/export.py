@@ -12,7 +12,7 @@ from tfseg.predict.decode import decode_all
 from tfseg.predict.graph import WholeImage
 from tfseg.predict.tiles import whole_side
 from tfseg.registry import Preprocessing
-from tfseg.saved_model import Signatures, model_info, write_version
+from tfseg.saved_model import Signatures, answers, model_info, write_version
 
 
 def export(
@@ -67,8 +67,7 @@ def export(
         ValueError: for a version below 1, or names or colours that are not as many as the classes.
     """
     network = WholeImage(model, preprocessing, xla=xla)
-    facts = semantic_info(network, classes, colors, info)
-    facts["export"] = {"format": "savedmodel", "xla": xla, "png": png, **facts.get("export", {})}
+    facts = semantic_info(network, classes, colors, info, format="savedmodel", xla=xla, png=png)
     name = Path(directory).resolve().name
 
     def write(folder: Path) -> None:
@@ -82,6 +81,7 @@ def semantic_info(
     classes: Sequence[str] | None,
     colors: np.ndarray | None,
     further: Mapping[str, Any] | None,
+    **how: Any,
 ) -> dict[str, Any]:
     """What ``model_info.json`` tells of a semantic model; see `model_info`.
 
@@ -94,7 +94,7 @@ def semantic_info(
                 f"{what} has {len(given)} entries, the model {network.num_classes} classes"
             )
     return {
-        **model_info(network.model, network.preprocessing, classes, further),
+        **model_info(network.model, network.preprocessing, classes, further, **how),
         "num_classes": network.num_classes,
         "colors": None if colors is None else np.asarray(colors).tolist(),
         "input_size": network.input_size,
@@ -112,7 +112,7 @@ def _signatures(network: WholeImage, png: bool) -> Signatures:
     signatures = Signatures(network.model)
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _answer(network, images)
+        return label_images(network, images)
 
     def answer_files(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return _answer_files(network, image_bytes)
@@ -130,7 +130,8 @@ def _signatures(network: WholeImage, png: bool) -> Signatures:
     return signatures
 
 
-def _answer(network: WholeImage, images: tf.Tensor) -> dict[str, tf.Tensor]:
+def label_images(network: WholeImage, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What an export answers to images (B, H, W, C): "labels" and "probabilities"."""
     probabilities = network.probabilities(images)
     labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     return {"labels": labels, "probabilities": probabilities}
@@ -145,7 +146,7 @@ def _answer_files(
     fill = {"labels": -1, "probabilities": 0.0}
 
     def fitting(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = _answer(network, tf.ensure_shape(image, (None, *network.input_size, 3)))
+        found = label_images(network, tf.ensure_shape(image, (None, *network.input_size, 3)))
         return {key: found[key] for key in keys}
 
     def together() -> dict[str, tf.Tensor]:
@@ -241,15 +242,10 @@ def check_export(
         raise ValueError("there are no images to compare an export on")
     network = WholeImage(model, preprocessing)
     signatures = tf.saved_model.load(str(path)).signatures
-    channels = preprocessing.num_channels
     worst = 0.0
     for image in images:
         expected = network.probabilities(image[None]).numpy()
-        answers = [signatures["serving_default"](image_bytes=tf.io.encode_png(image)[None])]
-        if image.shape[2] <= channels:  # the signature of a gray network takes no colours
-            batch = tf.broadcast_to(image, (1, *image.shape[:2], channels))
-            answers.append(signatures["tensor_uint8"](images=batch))
-        for answer in answers:
+        for answer in answers(signatures, image, preprocessing.num_channels):
             served = answer["probabilities"].numpy()
             if served.shape != expected.shape:
                 raise ValueError(f"{path} answers {served.shape}, expected {expected.shape}")

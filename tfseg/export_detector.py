@@ -13,7 +13,7 @@ from tfseg.export import label_pngs
 from tfseg.ops.masks import paste
 from tfseg.predict.detect_graph import DetectGraph
 from tfseg.registry import Preprocessing
-from tfseg.saved_model import INFO, Signatures, model_info, write_version
+from tfseg.saved_model import INFO, Signatures, answers, model_info, write_version
 
 
 def export_detector(
@@ -98,7 +98,7 @@ def export_detector(
         xla=xla,
     )
     facts = {
-        **model_info(model, preprocessing, classes, info),
+        **model_info(model, preprocessing, classes, info, format="savedmodel", xla=xla, png=png),
         "num_classes": model.num_classes,
         "keypoints": None if keypoints is None else list(keypoints),
         "skeleton": [list(pair) for pair in skeleton],
@@ -107,7 +107,6 @@ def export_detector(
         "long_side": long_side,
         "divisor": graph.divisor,
     }
-    facts["export"] = {"format": "savedmodel", "xla": xla, "png": png, **facts.get("export", {})}
     name = Path(directory).resolve().name
 
     def write(folder: Path) -> None:
@@ -198,15 +197,11 @@ def check_export_detector(
     sizes = {name: facts[name] for name in ("short_side", "long_side", "divisor")}
     graph = DetectGraph(model, preprocessing, **sizes)
     signatures = tf.saved_model.load(str(path)).signatures
-    channels, worst = preprocessing.num_channels, dict[str, float]()
+    worst: dict[str, float] = {}
     for image in images:
         batch = np.broadcast_to(image, (1, *image.shape[:2], 3))
         expected = graph.answer(*graph.prepare_batch(batch))
-        answers = [signatures["serving_default"](image_bytes=tf.io.encode_png(image)[None])]
-        if image.shape[2] <= channels:  # the signature of a gray network takes no colours
-            batch = tf.broadcast_to(image, (1, *image.shape[:2], channels))
-            answers.append(signatures["tensor_uint8"](images=batch))
-        for answer in answers:
+        for answer in answers(signatures, image, preprocessing.num_channels):
             _compare(str(path), answer, expected, worst)
     return worst
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfseg.export import semantic_info
+from tfseg.export import label_images, semantic_info
 from tfseg.predict.graph import WholeImage
 from tfseg.registry import Preprocessing
 from tfseg.saved_model import describe, write_info, write_version
@@ -62,8 +62,7 @@ def export_file(
         raise ValueError(f"{format} files are of float32, {model.name!r} is {model.compute_dtype}")
     convert = _tflite if format == "tflite" else _onnx()
     network = WholeImage(model, preprocessing)
-    facts = semantic_info(network, classes, colors, info)
-    facts["export"] = {"format": format, **facts.get("export", {})}
+    facts = semantic_info(network, classes, colors, info, format=format)
     name = Path(directory).resolve().name
 
     def write(folder: Path) -> None:
@@ -95,9 +94,7 @@ def _function(network: WholeImage) -> Any:
     """The whole way from images to labels, as a `tf.function`."""
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = network.probabilities(images)
-        labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-        return {"labels": labels, "probabilities": probabilities}
+        return label_images(network, images)
 
     shape = (None, *network.input_size, network.preprocessing.num_channels)
     return tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, name="images")])

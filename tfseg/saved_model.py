@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.export import ExportArchive
 
@@ -140,6 +141,7 @@ def model_info(
     preprocessing: Preprocessing,
     classes: Sequence[str] | None,
     further: Mapping[str, Any] | None,
+    **how: Any,
 ) -> dict[str, Any]:
     """What `model_info.json` tells of every model.
 
@@ -148,7 +150,9 @@ def model_info(
         preprocessing: the model's.
         classes: names by class id.
         further: entries that are the caller's, as training scores.
+        how: it is exported; together with the caller's "export".
     """
+    further = further or {}
     spec = getattr(model, "spec", None)
     return {
         "task": None if spec is None else registry.entry(spec.name).task,
@@ -158,7 +162,8 @@ def model_info(
         "compute_dtype": model.compute_dtype,
         "classes": None if classes is None else list(classes),
         "preprocessing": asdict(preprocessing),
-        **(further or {}),
+        **further,
+        "export": how | further.get("export", {}),
     }
 
 
@@ -173,3 +178,20 @@ def write_info(folder: Path, model: str, info: Mapping[str, Any]) -> None:
     versions = {"tfseg": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}
     text = json.dumps({"name": model, **info, "versions": versions}, indent=2)
     (folder / INFO).write_text(text + "\n", encoding="utf-8")
+
+
+def answers(
+    signatures: Mapping[str, Callable[..., dict[str, tf.Tensor]]], image: np.ndarray, channels: int
+) -> list[dict[str, tf.Tensor]]:
+    """What an export answers to one image, as a file and as a tensor.
+
+    Args:
+        signatures: of the SavedModel.
+        image: uint8 (H, W, 3) or (H, W, 1).
+        channels: of the network. One for gray images is given colours as a file alone.
+    """
+    found = [signatures["serving_default"](image_bytes=tf.io.encode_png(image)[None])]
+    if image.shape[2] <= channels:
+        batch = tf.broadcast_to(image, (1, *image.shape[:2], channels))
+        found.append(signatures["tensor_uint8"](images=batch))
+    return found

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import FiniteFloat, TypeAdapter
 
+from tfseg.data.coco_results import check_results, corners
 from tfseg.data.extension import ExtendedReader
 from tfseg.data.readers.coco_json import Id, Pixels
-from tfseg.data.readers.files import complain, read_json
+from tfseg.data.readers.files import read_json
 from tfseg.data.sample import DataError, ObjectReader, Sample
 
 
@@ -41,15 +42,8 @@ def read_proposals(path: Path, known: Collection[int], count: int) -> dict[int, 
     results = read_json(path, TypeAdapter(list[_Result]), "JSON of COCO's results")
     if not results:
         raise DataError(f"{path} has no boxes")
-    places = [(i, r) for i, r in enumerate(results) if r.image_id not in known]
-    odd = [f"{place} (image {result.image_id})" for place, result in places]
-    complain(odd, "results are of unknown images", str(path))
-    places = [(i, r) for i, r in enumerate(results) if min(r.bbox[2:]) < 0]
-    odd = [f"{place} (image {result.image_id}): {result.bbox}" for place, result in places]
-    complain(odd, "results have a box of a negative width or height", str(path))
-    images = np.array([result.image_id for result in results], np.int64)
-    boxes = np.array([result.bbox for result in results], np.float64)
-    boxes[:, 2:] += boxes[:, :2]
+    check_results(results, known, str(path))
+    images, boxes = np.array([result.image_id for result in results]), corners(results)
     # By image, and in it by falling score.
     order = np.lexsort((-np.array([result.score for result in results]), images))
     found, starts = np.unique(images[order], return_index=True)

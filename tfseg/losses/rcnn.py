@@ -271,9 +271,8 @@ class RCNNLoss:
         weights = model.box_weights[0]
         parts = _box_parts(model.conventions, weights, logits, deltas[:, :most], targets)
         if len(model.box_weights) > 1:
-            moved = model.moved(deltas, targets.boxes, batch["size"], 0)
             parts |= self._later_stages(
-                model, features, moved, targets.valid, truth, batch["size"], training
+                model, features, deltas, targets, truth, batch["size"], training
             )
         if self.only_positives:
             most = ops.max(ops.sum(ops.cast(targets.positive, "int32"), axis=1))
@@ -310,20 +309,23 @@ class RCNNLoss:
         self,
         model: Any,
         features: Any,
-        boxes: Any,
-        valid: Any,
+        deltas: Any,
+        targets: RoITargets,
         truth: GroundTruth,
         sizes: Any,
         training: bool,
     ) -> Parts:
-        """Of a cascade's stages after the first: "class_1", "box_1" and so on."""
+        """Of a cascade's stages after the first, whose ``deltas`` and ``targets`` are given.
+
+        They are "class_1", "box_1" and so on.
+        """
         parts: Parts = {}
         for stage, threshold in enumerate(self.cascade_thresholds, 1):
-            targets = matched_targets(boxes, valid, truth, threshold)
+            boxes = model.moved(deltas, targets.boxes, sizes, stage - 1)
+            targets = matched_targets(boxes, targets.valid, truth, threshold)
             logits, deltas, _ = model.box_outputs(features, boxes, training=training, stage=stage)
             own = _box_parts(model.conventions, model.box_weights[stage], logits, deltas, targets)
             parts |= {f"{name}_{stage}": part for name, part in own.items()}
-            boxes, valid = model.moved(deltas, boxes, sizes, stage), targets.valid
         return parts
 
     def _keypoint(

@@ -79,7 +79,7 @@ class AugmentedDetector(Detector):
                 )
         own, originals = self._own, np.array([image.shape[:2] for image in images], np.int32)
         sights = own.sights(images) if own.describes or own in self._sources else []
-        first = own.first_frame(originals)
+        first = sights[0].frame if sights else own.first_frame(originals)
         found = self._found(images, keys or [], sights, first)
         described = self._described(found, sights, first)
         answer = self._finished(found, described, first.sizes, originals)

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, TypeAdapter
 
+from tfseg.data.coco_results import check_results, corners
 from tfseg.data.readers.coco_json import Id, Pixels
 from tfseg.data.readers.files import complain, read_json
 from tfseg.data.sample import DataError
@@ -56,7 +57,13 @@ class ResultsFile:
         self.path = path
         results = read_json(path, TypeAdapter(list[_Result]), "JSON of COCO's results")
         places = {number: place for place, number in enumerate(category_ids)}
-        self._check(results, places, known)
+        odd = [
+            f"{i} (category {r.category_id})"
+            for i, r in enumerate(results)
+            if r.category_id not in places
+        ]
+        complain(odd, f"results are of none of the {len(places)} categories", str(path))
+        check_results(results, known, str(path))
         # By image, and in it by falling score.
         ids = {key: number for number, key in enumerate({r.image_id: None for r in results})}
         if not ids.keys() & set(images):
@@ -68,26 +75,12 @@ class ResultsFile:
             )
         owners = np.array([ids[r.image_id] for r in results])
         scores = np.array([r.score for r in results], np.float64)
-        boxes = np.array([r.bbox for r in results], np.float64)
-        boxes[:, 2:] += boxes[:, :2]
         labels = np.array([places[r.category_id] for r in results], np.int32)
         order = np.lexsort((-scores, owners))
         starts = np.searchsorted(owners[order], np.arange(1, len(ids)))
-        arrays = (boxes.astype(np.float32), scores.astype(np.float32), labels)
+        arrays = (corners(results).astype(np.float32), scores.astype(np.float32), labels)
         parts = [np.split(values[order], starts) for values in arrays]
         self._found = dict(zip(ids, zip(*parts, strict=True), strict=True))
-
-    def _check(
-        self, results: list[_Result], places: dict[int, int], known: Collection[Key] | None
-    ) -> None:
-        pairs = list(enumerate(results))
-        odd = [f"{i} (category {r.category_id})" for i, r in pairs if r.category_id not in places]
-        complain(odd, f"results are of none of the {len(places)} categories", str(self.path))
-        if known is not None:
-            odd = [f"{i} (image {r.image_id})" for i, r in pairs if r.image_id not in known]
-            complain(odd, "results are of unknown images", str(self.path))
-        odd = [f"{i} (image {r.image_id}): {r.bbox}" for i, r in pairs if min(r.bbox[2:]) < 0]
-        complain(odd, "results have a box of a negative width or height", str(self.path))
 
     def found(
         self, keys: Sequence[Key], originals: np.ndarray, count: int | None = None

@@ -22,7 +22,7 @@ from tfseg.train.optimizers import UpdateRule
 from tfseg.train.precision import LossScale, building_in
 from tfseg.train.schedules import make_schedule
 from tfseg.train.step import Loss, Progress, TrainStep
-from tfseg.train.workers import Council, WorkerLost, losses_told, own_share
+from tfseg.train.workers import Council, WorkerLost, is_chief, losses_told
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -143,7 +143,7 @@ class Trainer:
             raise ValueError("train.best_metric must name the score that chooses the best weights")
         self.run_dir = Path(run_dir)
         self._train, self._dataset = train, dataset
-        self._is_chief = own_share(self.strategy).index == 0
+        self._is_chief = is_chief(self.strategy)
         self._validate = validate if self._is_chief else None
         self._log_images = log_images
         self._callbacks = callbacks

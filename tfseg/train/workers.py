@@ -79,10 +79,15 @@ def own_share(strategy: tf.distribute.Strategy) -> Share:
     return Share(index, sum(len(addresses) for addresses in jobs.values()))
 
 
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes."""
+    return own_share(strategy).index == 0
+
+
 @contextmanager
 def own_folder(strategy: tf.distribute.Strategy, run_dir: Path) -> Iterator[Path]:
     """The run's folder for the chief; for other workers a temporary one, deleted at the end."""
-    if own_share(strategy).index == 0:
+    if is_chief(strategy):
         yield run_dir
         return
     with tempfile.TemporaryDirectory(prefix="tfseg-worker-") as folder:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
@@ -12,6 +12,13 @@ from pydantic import ValidationError, create_model
 from tfseg.data.io import read_image, read_mask
 from tfseg.data.sample import DataError, Reader, Sample
 from tfseg.registry import suggest
+
+V = TypeVar("V", bound=Hashable)
+
+
+def twice(values: Iterable[V]) -> list[V]:
+    """The values that are there more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 class BaseReader:
@@ -34,9 +41,10 @@ class BaseReader:
         Raises:
             ValueError: no class, a class named twice, or an ignore label that is a class id.
         """
-        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
-        if not classes or twice:
-            raise ValueError(f"classes named twice: {twice}" if twice else "no classes")
+        if not classes:
+            raise ValueError("no classes")
+        if again := sorted(twice(classes)):
+            raise ValueError(f"classes named twice: {again}")
         if 0 <= ignore_label < len(classes):
             raise ValueError(
                 f"ignore_label {ignore_label} is the id of class {classes[ignore_label]!r}; "
@@ -45,6 +53,11 @@ class BaseReader:
         self.classes = tuple(classes)
         self.colors = colors
         self.ignore_label = ignore_label
+
+    def image_file(self, index: int) -> Path | None:
+        """The file of the image of sample ``index``; None where it is part of one, or of none."""
+        del index
+        return None
 
     def check_labels(self, mask: np.ndarray, origin: str) -> None:
         """Checks that a mask (H, W) holds class ids and the ignore label only.
@@ -228,6 +241,10 @@ class PairReader(BaseReader):
                 f"mask {pair.mask} has {mask.shape[0]} x {mask.shape[1]}"
             )
         return Sample(name=pair.name, image=image, mask=self._class_ids(mask, str(pair.mask)))
+
+    def image_file(self, index: int) -> Path | None:
+        """The file of the image of sample ``index``."""
+        return self._pairs[index].image
 
     def read_stored(self, pair: Pair) -> np.ndarray:
         """The labels int32 (H, W) as a sample's file has them."""

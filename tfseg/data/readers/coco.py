@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tfseg.data.outlines import (
     polygon_outline,
     stack_outlines,
 )
-from tfseg.data.readers.base import BaseReader, register_reader
+from tfseg.data.readers.base import BaseReader, register_reader, twice
 from tfseg.data.readers.coco_json import CocoImage, CocoObject, Rle, image_path, read_coco
 from tfseg.data.readers.coco_panoptic import PanopticMasks
 from tfseg.data.readers.cocostuff import PixelMaps
@@ -127,8 +126,7 @@ class CocoReader(BaseReader):
                 paths.append(image_path(image, self._folder))
             except ValueError as e:
                 raise DataError(f"{self._file}: image {image.id}: {e}") from None
-        twice = [path for path, count in Counter(paths).items() if count > 1]
-        complain(twice, "images are listed under two ids", str(self._file))
+        complain(twice(paths), "images are listed under two ids", str(self._file))
         missing = [path for path in paths if not is_file(path)]
         complain(missing, "images are missing", str(self._file))
         return paths
@@ -192,6 +190,10 @@ class CocoReader(BaseReader):
         )
         keys = ("name", "image", "boxes", "labels", "crowd", "area", "ids")
         return (*keys, *(key for key, wanted in optional if wanted))
+
+    def image_file(self, index: int) -> Path | None:
+        """The file of the image of sample ``index``."""
+        return self._paths[index]
 
     def image_id(self, index: int) -> int:
         """The id of the image of sample ``index``."""

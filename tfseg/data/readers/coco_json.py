@@ -1,8 +1,7 @@
 """The files of COCO's instances and keypoints, checked: cocodataset.org/#format-data."""
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS
+from tfseg.data.readers.base import twice
 from tfseg.data.readers.files import complain, is_file, read_json
 from tfseg.data.sample import DataError
 
@@ -137,17 +137,13 @@ def read_coco(path: Path, *, masks: bool, keypoints: bool) -> CocoFile:
     return CocoFile([images[image] for image in objects], categories, objects)
 
 
-def _twice(values: Iterable[int | str]) -> list[int | str]:
-    return [value for value, count in Counter(values).items() if count > 1]
-
-
 def _check_ids(tree: _File, images: dict[int, CocoImage], origin: str) -> None:
     if not tree.categories:
         raise DataError(f"{origin} has no categories")
-    complain(_twice(i.id for i in tree.images), "image ids are there twice", origin)
-    complain(_twice(c.id for c in tree.categories), "category ids are there twice", origin)
-    complain(_twice(c.name for c in tree.categories), "category names are there twice", origin)
-    complain(_twice(a.id for a in tree.annotations), "annotation ids are there twice", origin)
+    complain(twice(i.id for i in tree.images), "image ids are there twice", origin)
+    complain(twice(c.id for c in tree.categories), "category ids are there twice", origin)
+    complain(twice(c.name for c in tree.categories), "category names are there twice", origin)
+    complain(twice(a.id for a in tree.annotations), "annotation ids are there twice", origin)
     known = {category.id for category in tree.categories}
     odd = [f"{a.id} (image {a.image_id})" for a in tree.annotations if a.image_id not in images]
     complain(odd, "annotations are of unknown images", origin)

@@ -1,6 +1,5 @@
 """COCO's panoptic files: the semantic masks that networks learn, and segments to score."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, TypeAdapter
 
 from tfseg.data.io import read_image
+from tfseg.data.readers.base import twice
 from tfseg.data.readers.coco_json import Id
 from tfseg.data.readers.files import complain, folder, is_file, read_json
 from tfseg.data.sample import DataError
@@ -79,9 +79,8 @@ class PanopticMasks:
         self._folder, self._origin, self._ignore_label = folder(masks), annotations, ignore_label
         tree = read_json(annotations, TypeAdapter(_File), "JSON of COCO's panoptic format")
         self.categories = tuple(sorted(tree.categories, key=lambda category: category.id))
-        ids = [category.id for category in self.categories]
-        twice = sorted(number for number, count in Counter(ids).items() if count > 1)
-        complain(twice, "categories are there twice", str(annotations))
+        again = twice(category.id for category in self.categories)
+        complain(again, "categories are there twice", str(annotations))
         self.things = {c.id: c.name for c in self.categories if c.isthing}
         self.stuff = {c.id: c.name for c in self.categories if not c.isthing}
         self.classes = ("things", *self.stuff.values())
@@ -94,8 +93,8 @@ class PanopticMasks:
         self._of_image = {annotation.image_id: annotation for annotation in tree.annotations}
         if len(self._of_image) < len(tree.annotations):
             raise DataError(f"{annotations} has two annotations of one image")
-        twice = [a.image_id for a in tree.annotations if _has_one_twice(a.segments_info)]
-        complain(twice, "images have two segments of one id", str(annotations))
+        again = [a.image_id for a in tree.annotations if _has_one_twice(a.segments_info)]
+        complain(again, "images have two segments of one id", str(annotations))
         odd = [
             f"{segment.id} of image {a.image_id} (category {segment.category_id})"
             for a in tree.annotations

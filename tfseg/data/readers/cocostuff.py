@@ -1,6 +1,5 @@
 """COCO-Stuff: the pixel maps of stuff and things, and the stuff challenge of 2017."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, TypeAdapter
 
 from tfseg.data.io import MAX_PIXELS, read_mask
-from tfseg.data.readers.base import Pair, PairReader, class_ids, register_reader
+from tfseg.data.readers.base import Pair, PairReader, class_ids, register_reader, twice
 from tfseg.data.readers.cocostuff_labels import (
     CHALLENGE,
     CHALLENGE_COLORS,
@@ -118,11 +117,7 @@ class CocoStuffReader(PairReader):
         folder(images)
         tree = _read_challenge(file)
         names = {image.id: Path(image.file_name).name for image in tree.images}
-        complain(
-            [name for name, count in Counter(names.values()).items() if count > 1],
-            "images are listed twice",
-            str(file),
-        )
+        complain(twice(names.values()), "images are listed twice", str(file))
         self._sizes = {image.id: (image.height, image.width) for image in tree.images}
         self._regions = {image: [] for image in names}
         for region in tree.annotations:

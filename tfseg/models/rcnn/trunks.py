@@ -1,5 +1,6 @@
 """The trunks of R-CNNs: images -> {level: map}."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -60,10 +61,7 @@ def resnet_trunk(
     )
     model = _finished(image, features, kind, options)
     frozen = ["conv1", "bn1"] if options["freeze_at"] > 0 else []
-    frozen += [f"layer{number}." for number in range(1, options["freeze_at"])]
-    for layer in model.layers:
-        if layer.name.startswith(tuple(f"backbone.{name}" for name in frozen)):
-            layer.trainable = False
+    _freeze(model, frozen + [f"layer{number}." for number in range(1, options["freeze_at"])])
     res5 = heads.fifth_stage(layout, 14, stride_in, norm) if kind == "c4" else None
     return model, res5
 
@@ -76,10 +74,7 @@ def mobilenet_trunk(trunk: str, options: dict[str, Any]) -> keras.Model:
     features = mobilenet_v2(padded, style=options["style"], norm=norm, prefix="backbone.")
     model = _finished(image, features, split(trunk)[1], options)
     stages = _MOBILENET_STAGES[: options["freeze_at"]]
-    frozen = {f"features.{n}" for stage in stages for n in stage}
-    for layer in model.layers:
-        if ".".join(layer.name.split(".")[1:3]) in frozen:
-            layer.trainable = False
+    _freeze(model, [f"features.{n}." for stage in stages for n in stage])
     return model
 
 
@@ -102,11 +97,15 @@ def shufflenet_trunk(trunk: str, options: dict[str, Any]) -> keras.Model:
         known = sorted({**SHUFFLENETS, **DEEP_SHUFFLENETS})
         raise ValueError(f"layout must be one of {known}, not {layout!r}")
     model = _finished(image, features, split(trunk)[1], options)
-    frozen = tuple(f"backbone.{stage}" for stage in stages[: options["freeze_at"]])
-    for layer in model.layers:
-        if layer.name.startswith(frozen):
-            layer.trainable = False
+    _freeze(model, stages[: options["freeze_at"]])
     return model
+
+
+def _freeze(model: keras.Model, names: Sequence[str]) -> None:
+    """Freezes the layers of the backbone whose names start so."""
+    for layer in model.layers:
+        if layer.name.startswith(tuple(f"backbone.{name}" for name in names)):
+            layer.trainable = False
 
 
 def _finished(
