@@ -1,17 +1,17 @@
-"""The command line: train, evaluate, predict, export, demo, convert, models."""
+"""The command line: prepare, train, evaluate, predict, export, demo, convert, models."""
 
 import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tfseg import scale_commands
+from tfseg.cli_parts import FILE, FOLDER, SET, says_what_is_wrong
 from tfseg.version import __version__
 
 # TensorFlow's start-up notes are no news to a user; errors still are. Set before its import.
@@ -20,30 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow takes seconds to import: each command imports what it needs when it runs, so that
 # --help and a mistyped option answer at once.
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_SET = click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a config key."
-)
 _WEIGHTS = click.option(
     "--weights",
     default="best",
     show_default=True,
     help="Of the run: best, last, or a weights file of the same network.",
 )
-
-
-def _says_what_is_wrong(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors of the user's making end in a message, not in a stack trace."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
-            raise click.ClickException(str(error)) from error
-
-    return run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,13 +35,13 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("config_file", type=_FILE)
-@_SET
-@click.option("--run-dir", type=_FOLDER, help="Default: runs/NAME, with the config's name.")
+@click.argument("config_file", type=FILE)
+@SET
+@click.option("--run-dir", type=FOLDER, help="Default: runs/NAME, with the config's name.")
 @click.option("--resume", is_flag=True, help="Continue from the run folder's last checkpoint.")
 @click.option("--workers", metavar="HOST:PORT,...", help="All processes of a training on hosts.")
 @click.option("--worker", type=int, metavar="INDEX", help="Which of --workers this one is.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def train(
     config_file: Path,
     assignments: tuple[str, ...],
@@ -139,13 +121,13 @@ def _predictor(run: Path, experiment: Any, model: Any, progress: bool) -> Any:
 
 
 @main.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=FOLDER)
 @_WEIGHTS
-@_SET
+@SET
 @click.option("--split", type=click.Choice(["validation", "train"]), default="validation")
 @click.option("--pictures", default=8, show_default=True, help="Images on the contact sheet.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def evaluate(
     run: Path,
     weights: str,
@@ -202,14 +184,14 @@ def evaluate(
 
 
 @main.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=FOLDER)
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--out", type=_FOLDER, required=True, help="Where the results go.")
+@click.option("--out", type=FOLDER, required=True, help="Where the results go.")
 @_WEIGHTS
-@_SET
+@SET
 @click.option("--probabilities", is_flag=True, help="Also write probabilities (float16 .npz).")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def predict(
     run: Path,
     images: tuple[Path, ...],
@@ -260,9 +242,9 @@ def predict(
 
 
 @main.command()
-@click.argument("run", type=_FOLDER)
+@click.argument("run", type=FOLDER)
 @click.option(
-    "--to", type=_FOLDER, help="Default: saved_models/NAME, with the run's name; -FORMAT of files."
+    "--to", type=FOLDER, help="Default: saved_models/NAME, with the run's name; -FORMAT of files."
 )
 @click.option("--version", type=int, help="Default: one more than the highest there.")
 @_WEIGHTS
@@ -282,7 +264,7 @@ def predict(
 )
 @click.option("--xla", is_flag=True, help="Let XLA compile the network, for each input size.")
 @click.option("--png", is_flag=True, help="A signature that answers label maps as PNG files.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def export(
     run: Path,
     to: Path | None,
@@ -313,11 +295,11 @@ def export(
 
 
 @main.command()
-@click.argument("model", type=_FOLDER)
+@click.argument("model", type=FOLDER)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def demo(model: Path, host: str, port: int, browser: bool) -> None:
     """Look at MODEL on a web page: an image is dropped, overlay, classes and scores appear.
 
@@ -329,7 +311,7 @@ def demo(model: Path, host: str, port: int, browser: bool) -> None:
 
 
 @main.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--to", type=click.Choice(["native"]), default="native", show_default=True)
 @click.option("--model", help="The network. Default: that of the released file of this name.")
 @click.option("--num-classes", type=int, help="Default: the released file's or the network's.")
@@ -339,7 +321,7 @@ def demo(model: Path, host: str, port: int, browser: bool) -> None:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: beside FILE."
 )
-@_says_what_is_wrong
+@says_what_is_wrong
 def convert(
     file: Path,
     to: str,
@@ -371,7 +353,7 @@ def convert(
 @main.command()
 @click.option("--task", help="Only networks of this task.")
 @click.option("--match", help="Only names that fit this shell pattern.")
-@_says_what_is_wrong
+@says_what_is_wrong
 def models(task: str | None, match: str | None) -> None:
     """List the networks."""
     import tfseg
@@ -384,6 +366,8 @@ def models(task: str | None, match: str | None) -> None:
     for e in entries:
         click.echo(f"{e.name:{column}s}  {e.task:14s}  {e.paper}"[:width])
 
+
+main.add_command(scale_commands.prepare)
 
 if __name__ == "__main__":
     sys.exit(main())

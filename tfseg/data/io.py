@@ -114,25 +114,25 @@ def read_mask(
     """
     name = str(path)
     with _opened(_checked(path), name, max_pixels) as image:
-        _one_frame(image, name)
-        if image.format in ("JPEG", "MPO"):
-            raise DataError(f"{name}: a mask cannot be a JPEG file, which blurs labels; use PNG")
-        if color_table is not None:
-            if image.mode.startswith(("I", "F")):
-                raise DataError(f"{name} has no colours (mode {image.mode}) to look up in a table")
-            return _colors_to_labels(np.array(_rgb(_load(image))), color_table, name)
-        if image.mode not in ("1", "L", "LA", "P", "PA", "I") and image.mode[:4] != "I;16":
-            raise DataError(
-                f"{name} is a colour mask (mode {image.mode}): give a colour table, or store "
-                "class ids as an 8- or 16-bit gray or a palette PNG"
-            )
-        # Pillow stretches these to 0..255, which turns id 1 into 85 or 17.
-        if image.mode == "L" and any(raw in ("L;2", "L;4") for raw in _raw_modes(image)):
-            raise DataError(f"{name} is a 2- or 4-bit gray mask; store class ids with 8 or 16 bits")
-        image = _load(image)
-        if image.mode in ("LA", "PA"):
-            image = image.getchannel(0)
-        return np.array(image).astype(np.int32)
+        return _labels(image, color_table, name)
+
+
+def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes a label mask without a colour table; see `read_mask`.
+
+    Args:
+        data: the content of a lossless image file.
+        name: what error messages call it.
+        max_pixels: the largest height * width that is decoded.
+
+    Returns:
+        int32 (H, W) class ids.
+
+    Raises:
+        DataError: as `read_mask`.
+    """
+    with _opened(io.BytesIO(data), name, max_pixels) as image:
+        return _labels(image, None, name)
 
 
 def write_label_png(path: str | Path, labels: np.ndarray, colors: np.ndarray | None = None) -> None:
@@ -193,6 +193,30 @@ def _opened(
     # Pillow's plugins raise errors of many types on damaged files, and document none.
     except Exception as e:
         raise DataError(f"{name} cannot be decoded, it is damaged or truncated: {e}") from e
+
+
+def _labels(
+    image: Image.Image, color_table: Mapping[tuple[int, int, int], int] | None, name: str
+) -> np.ndarray:
+    _one_frame(image, name)
+    if image.format in ("JPEG", "MPO"):
+        raise DataError(f"{name}: a mask cannot be a JPEG file, which blurs labels; use PNG")
+    if color_table is not None:
+        if image.mode.startswith(("I", "F")):
+            raise DataError(f"{name} has no colours (mode {image.mode}) to look up in a table")
+        return _colors_to_labels(np.array(_rgb(_load(image))), color_table, name)
+    if image.mode not in ("1", "L", "LA", "P", "PA", "I") and image.mode[:4] != "I;16":
+        raise DataError(
+            f"{name} is a colour mask (mode {image.mode}): give a colour table, or store "
+            "class ids as an 8- or 16-bit gray or a palette PNG"
+        )
+    # Pillow stretches these to 0..255, which turns id 1 into 85 or 17.
+    if image.mode == "L" and any(raw in ("L;2", "L;4") for raw in _raw_modes(image)):
+        raise DataError(f"{name} is a 2- or 4-bit gray mask; store class ids with 8 or 16 bits")
+    image = _load(image)
+    if image.mode in ("LA", "PA"):
+        image = image.getchannel(0)
+    return np.array(image).astype(np.int32)
 
 
 def _one_frame(image: Image.Image, name: str) -> None:

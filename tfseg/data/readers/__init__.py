@@ -12,6 +12,7 @@ from tfseg.data.readers import (
     object_masks,
     sbd,
     shapes,
+    tfrecord,
     voc,
     voc_objects,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "register_reader",
     "sbd",
     "shapes",
+    "tfrecord",
     "voc",
     "voc_objects",
 ]

@@ -86,6 +86,10 @@ class CellTrackingReader(BaseReader):
             sample["weights"] = unet_weight_map(apart)
         return sample
 
+    def image_file(self, index: int) -> Path | None:
+        """The file of the image of sample ``index``."""
+        return self._pairs[index].image
+
     def keys(self) -> tuple[str, ...]:
         """The keys of every sample."""
         weights = ("weights",) if self._border_weights else ()

@@ -92,6 +92,10 @@ class ObjectMaskReader(BaseReader):
         """The keys of every sample."""
         return ("name", "image", "boxes", "labels", "crowd", "edges", "area", "ids")
 
+    def image_file(self, index: int) -> Path | None:
+        """The file of the image of sample ``index``."""
+        return self._pairs[index].image
+
     def image_id(self, index: int) -> int:
         """The id of the image of sample ``index``: its place, from 1."""
         return range(len(self))[index] + 1

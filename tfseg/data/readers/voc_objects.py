@@ -93,6 +93,11 @@ class _Windows(VocReader):
     def __len__(self) -> int:
         return len(self._order)
 
+    def image_file(self, index: int) -> Path | None:
+        """None: a window is part of its file."""
+        del index
+        return None
+
     def _cut(self, index: int) -> tuple[str, Sample, np.ndarray]:
         """A name for an example, its image's sample and its window."""
         example = int(self._order[index])
