@@ -24,9 +24,10 @@ ALLOWED = {
     "visualize": {"data"},
     "visualize_instances": {"data"},
     "predict": {"models", "data", "ops", "registry", "visualize", "visualize_instances"},
+    "serving": {"data", "predict", "visualize"},
     "warmup": set(),
     "saved_model": {"registry", "version", "warmup"},
-    "export": {"predict", "registry", "saved_model"},
+    "export": {"layers", "predict", "registry", "saved_model"},
     "export_detector": {"export", "predict", "ops", "registry", "saved_model"},
     "export_formats": {"export", "predict", "registry", "saved_model"},
 }

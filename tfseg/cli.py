@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tfseg import scale_commands
+from tfseg import scale_commands, serve_command
 from tfseg.cli_parts import FILE, FOLDER, SET, says_what_is_wrong
 from tfseg.version import __version__
 
@@ -368,6 +368,7 @@ def models(task: str | None, match: str | None) -> None:
 
 
 main.add_command(scale_commands.prepare)
+main.add_command(serve_command.serve_check)
 
 if __name__ == "__main__":
     sys.exit(main())
