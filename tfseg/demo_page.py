@@ -25,8 +25,8 @@ MAX_SIDE = 2048
 _HEADERS = {"name": "class", "share": "pixels", "score": "score"}
 _STYLE = """
 body { background: #f1f3f6; }
-.demo-grid { display: grid; grid-template-columns: 1fr 1fr 19rem; gap: 1rem; width: 100%; }
-.demo-grid > * { min-width: 0; align-self: start; }
+.demo-answer { display: grid; grid-template-columns: 1fr 1fr 19rem; gap: 1rem; width: 100%; }
+.demo-answer > * { min-width: 0; align-self: start; }
 .demo-picture img { object-fit: contain !important; }
 .demo-drop { width: 100%; border: 2px dashed #9aa5b1; border-radius: 8px; }
 .demo-drop .q-uploader__header { background: transparent; color: inherit; }
@@ -115,25 +115,18 @@ class _Page:
         self._found: Found | None = None
         self._threshold = model.threshold or 0.0
         ui.add_css(_STYLE)
-        with ui.column().classes("w-full").style("max-width: 1600px; margin: 0 auto; gap: 0.5rem"):
-            ui.label(model.name).classes("text-h5")
-            ui.label(" · ".join(model.facts)).classes("text-grey-8")
-            with ui.element("div").classes("demo-grid"):
-                with ui.card():
-                    self._build_input()
-                with ui.card():
-                    self._build_result()
-                with ui.card():
-                    self._heading("Classes" if model.threshold is None else "Objects")
-                    self._table = ui.table(rows=[], columns=[], row_key="number")
-                    self._table.classes("w-full").props("flat dense hide-bottom")
-                    self._table.add_slot("body-cell-color", _SWATCH)
-
-    def _heading(self, text: str) -> None:
-        ui.label(text).classes("text-subtitle1 text-weight-medium")
+        with ui.column().classes("w-full").style("max-width: 1600px; margin: 0 auto"):
+            with ui.column().style("gap: 0"):
+                ui.label(model.name).classes("text-h5")
+                ui.label(" · ".join(model.facts)).classes("text-grey-8")
+            with ui.card().classes("w-full"):
+                self._build_input()
+            self._answer = ui.element("div").classes("demo-answer")
+            self._answer.set_visibility(False)
+            with self._answer:
+                self._build_answer()
 
     def _build_input(self) -> None:
-        self._heading("Image")
         self._upload = ui.upload(
             auto_upload=True,
             max_file_size=MAX_BYTES,
@@ -144,16 +137,21 @@ class _Page:
         self._busy = ui.linear_progress(show_value=False).props("indeterminate")
         self._busy.set_visibility(False)
         self._status = ui.label().classes("demo-status")
-        self._image = _picture_box()
 
-    def _build_result(self) -> None:
-        self._heading("Result")
-        with ui.element("div").classes("relative w-full"):
-            self._below = _picture_box()
-            self._overlay = _picture_box().classes("demo-overlay absolute top-0 left-0")
-        _slider("overlay", 1.0, lambda value: self._overlay.style(f"opacity: {value}"))
-        if self._model.threshold is not None:
-            _slider("score above", self._model.threshold, self._choose)
+    def _build_answer(self) -> None:
+        with _card("Image"):
+            self._image = _picture_box()
+        with _card("Result"):
+            with ui.element("div").classes("relative w-full"):
+                self._below = _picture_box()
+                self._overlay = _picture_box().classes("demo-overlay absolute top-0 left-0")
+            _slider("overlay", 1.0, lambda value: self._overlay.style(f"opacity: {value}"))
+            if self._model.threshold is not None:
+                _slider("score above", self._model.threshold, self._choose)
+        with _card("Classes" if self._model.threshold is None else "Objects"):
+            self._table = ui.table(rows=[], row_key="number").classes("w-full")
+            self._table.props('flat dense hide-pagination no-data-label="nothing found"')
+            self._table.style("max-height: 36rem").add_slot("body-cell-color", _SWATCH)
 
     async def _take(self, event: events.UploadEventArguments) -> None:
         """Looks at a file that was dropped."""
@@ -185,7 +183,7 @@ class _Page:
         self._found = None
         self._status.set_text(message)
         self._status.classes("text-negative")
-        self._set_visible(False)
+        self._answer.set_visibility(False)
 
     def _choose(self, threshold: float) -> None:
         self._threshold = threshold
@@ -197,23 +195,23 @@ class _Page:
         drawn, rows = self._found.show(self._threshold)
         self._overlay.set_source(picture(drawn))
         self._table.columns, self._table.rows = table(rows)
-        self._set_visible(True)
+        self._answer.set_visibility(True)
 
-    def _set_visible(self, visible: bool) -> None:
-        for element in (self._image, self._below, self._overlay, self._table):
-            element.set_visibility(visible)
+
+def _card(heading: str) -> ui.card:
+    with ui.card() as card:
+        ui.label(heading).classes("text-subtitle1 text-weight-medium")
+    return card
 
 
 def _picture_box() -> ui.image:
-    box = ui.image().classes("demo-picture w-full").props("no-transition no-spinner")
-    box.set_visibility(False)
-    return box
+    return ui.image().classes("demo-picture w-full").props("no-transition no-spinner")
 
 
 def _slider(label: str, value: float, use: Callable[[float], object]) -> None:
     """A slider of 0..1, whose value is used when it is let go."""
     with ui.row().classes("w-full items-center no-wrap"):
-        ui.label(label).style("width: 6.5rem")
+        ui.label(label).style("white-space: nowrap; min-width: 5.5rem")
         slider = ui.slider(min=0, max=1, step=0.01, value=value)
         slider.on("change", lambda: use(slider.value))
         ui.label().bind_text_from(slider, "value", lambda shown: f"{shown:.2f}")
