@@ -2,10 +2,9 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +13,9 @@ from tfseg import config, registry, runs
 from tfseg import experiment as experiments
 from tfseg.data.io import decode_image
 from tfseg.data.sample import DataError
-from tfseg.detection import is_detector, make_combiner
+from tfseg.detection import is_detector
 from tfseg.detection_inference import make_test_predictor
+from tfseg.exported import export_combiner, export_detections, version_folder
 from tfseg.predict.detection_files import draw_detections
 from tfseg.predict.detections import Detections
 from tfseg.predict.panoptic import Combiner
@@ -26,7 +26,6 @@ from tfseg.visualize_instances import instance_colors
 
 #: of an image: probabilities of some ten classes take some hundred bytes of each
 MAX_PIXELS = 25_000_000
-_OBJECT_PARTS = ("boxes", "scores", "classes", "masks", "keypoints")
 
 
 @dataclass(frozen=True)
@@ -221,22 +220,7 @@ def open_model(path: Path) -> DemoModel:
     """
     if (path / "config.yaml").exists():
         return _of_run(path)
-    return _of_export(_version(path))
-
-
-def _version(path: Path) -> Path:
-    """The version folder that a path is or has."""
-    if (path / "saved_model.pb").exists():
-        return path
-    versions = [p for p in path.glob("*") if p.name.isdecimal()]
-    newest = max(versions, key=lambda p: int(p.name), default=path)
-    for file in ("saved_model.pb", f"assets.extra/{INFO}"):
-        if not (newest / file).exists():
-            raise FileNotFoundError(
-                f"{newest / file} is missing: give the folder of a SavedModel that tfseg export "
-                "wrote, that of its versions, or a run folder"
-            )
-    return newest
+    return _of_export(version_folder(path))
 
 
 def _of_export(path: Path) -> DemoModel:
@@ -254,10 +238,10 @@ def _of_export(path: Path) -> DemoModel:
         finder = _semantic(lambda image: answer(image)["probabilities"], names, colors)
     else:
         finder = _objects(
-            lambda image: _detections(image, answer(image), info["style"]),
+            lambda image: export_detections(answer(image), image.shape[:2], info["style"]),
             names,
             [(a, b) for a, b in info["skeleton"]],
-            _combiner(info.get("category_ids"), names, info.get("stuff"), config.Combine()),
+            export_combiner(info.get("category_ids"), names, info.get("stuff")),
             config.Detect().score_threshold,
         )
     return DemoModel(
@@ -277,7 +261,9 @@ def _of_run(run: Path) -> DemoModel:
             lambda image: detector(image, 0),
             known.names,
             known.skeleton,
-            _combiner(known.category_ids, known.names, known.stuff, experiment.detect.combine),
+            export_combiner(
+                known.category_ids, known.names, known.stuff, experiment.detect.combine
+            ),
             experiment.detect.score_threshold,
         )
     else:
@@ -322,24 +308,3 @@ def _objects(
     if combiner is None:
         return threshold, lambda image: ObjectsFound(image, detect(image), names, skeleton)
     return combiner.score_threshold, lambda image: PanopticFound(image, detect(image), combiner)
-
-
-def _detections(image: np.ndarray, answer: dict[str, np.ndarray], style: Any) -> Detections:
-    """What an export answers for one image."""
-    count = int(answer["num_detections"])
-    parts = {name: answer[name][:count] for name in _OBJECT_PARTS if name in answer}
-    height, width = image.shape[:2]
-    return Detections((height, width), **parts, semantic=answer.get("semantic"), style=style)
-
-
-def _combiner(
-    category_ids: Sequence[int] | None,
-    names: Sequence[str],
-    stuff: Mapping[Any, str] | None,
-    section: config.Combine,
-) -> Combiner | None:
-    """What combines a panoptic model's objects and labels; None of other models."""
-    if category_ids is None or not stuff:
-        return None
-    things = dict(zip(category_ids, names, strict=True))
-    return make_combiner(section, things, {int(number): name for number, name in stuff.items()})

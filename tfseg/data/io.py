@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -135,11 +136,13 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> np.ndar
         return _labels(image, None, name)
 
 
-def write_label_png(path: str | Path, labels: np.ndarray, colors: np.ndarray | None = None) -> None:
+def write_label_png(
+    path: str | Path | BinaryIO, labels: np.ndarray, colors: np.ndarray | None = None
+) -> None:
     """Writes class ids as a PNG that `read_mask` reads back.
 
     Args:
-        path: the file.
+        path: the file, or one that is open.
         labels: integer (H, W), 0..65535. Above 255 the file has 16 bits and no colours.
         colors: uint8 (K, 3), the palette of an 8-bit file; ids from K on are black.
 

@@ -89,7 +89,7 @@ def detect_files(
                 written.append(out_dir / "overlays" / f"{name}.png")
                 Image.fromarray(picture).save(written[-1])
                 _write_maps(detections, out_dir, name)
-                results += _results(detections, name, classes, category_ids)
+                results += coco_results(detections, name, classes, category_ids)
             bar.update(len(batch))
     text = json.dumps(results)
     (out_dir / "detections.json").write_text(text + "\n", encoding="utf-8")
@@ -128,9 +128,10 @@ def image_id(name: str) -> int | str:
     return int(name) if name.isdecimal() else name
 
 
-def _results(
+def coco_results(
     detections: Detections, name: str, classes: Sequence[str], category_ids: Sequence[int] | None
 ) -> list[dict[str, Any]]:
+    """What `detect_files` writes of one image; ``name`` is its file's without suffix."""
     results = detections.to_coco(image_id(name), category_ids)
     for number, (result, class_id) in enumerate(zip(results, detections.classes, strict=True), 1):
         result |= {"category": classes[class_id], "instance": number}

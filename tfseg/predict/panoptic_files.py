@@ -59,10 +59,8 @@ class PanopticFiles:
             segments: likewise.
         """
         Image.fromarray(rgb_from_ids(ids)).save(self._folder / f"{name}.png")
-        listed = [{key: segment[key] for key in _KEYS if key in segment} for segment in segments]
-        self._annotations.append(
-            {"image_id": image_id, "file_name": f"{name}.png", "segments_info": listed}
-        )
+        entry = {"image_id": image_id, "file_name": f"{name}.png"}
+        self._annotations.append({**entry, "segments_info": segments_info(segments)})
 
     def write(self) -> Path:
         """Writes the JSON of all images beside the folder, and says where."""
@@ -70,6 +68,11 @@ class PanopticFiles:
         content = {"annotations": self._annotations, "categories": self._categories}
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
         return path
+
+
+def segments_info(segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What COCO's files tell of the segments that `combine` gives."""
+    return [{key: segment[key] for key in _KEYS if key in segment} for segment in segments]
 
 
 def draw_panoptic(
