@@ -1,11 +1,10 @@
 import io
 import resource
-import struct
-import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from image_files import jpeg_that_declares, png_of_zeros
 from PIL import Image
 
 from tfseg.data.io import MAX_PIXELS, decode_image
@@ -76,25 +75,6 @@ def decode_sizes(files):
         (0, 0),
     )
     return sizes, loop[1]
-
-
-def png_of_zeros(height, width, rows=None):
-    """Black, gray; of fewer rows than are declared it is no whole file."""
-
-    def chunk(kind, data):
-        named = kind + data
-        return struct.pack(">I", len(data)) + named + struct.pack(">I", zlib.crc32(named))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = zlib.compress(bytes((height if rows is None else rows) * (width + 1)))
-    parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-def jpeg_that_declares(height, width):
-    data = file()
-    start = data.index(b"\xff\xc0")  # the start of the frame: length, depth, height, width
-    return data[: start + 5] + struct.pack(">HH", height, width) + data[start + 9 :]
 
 
 def test_declared_sizes_are_the_decoded_ones():
