@@ -99,6 +99,12 @@ def test_status_and_signatures(server):
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     assert {"serving_default", "tensor", "tensor_uint8", "png"} <= set(signatures)
     assert signatures["png"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    for model in ("road", "things"):  # batches of any size, as the server's batching needs
+        answer = server.post(f"{model}/metadata", None)[1]
+        for signature in answer["metadata"]["signature_def"]["signature_def"].values():
+            for tensor in (*signature["inputs"].values(), *signature["outputs"].values()):
+                shape = tensor["tensor_shape"]
+                assert shape["unknown_rank"] or shape["dim"][0]["size"] == "-1"
 
 
 def test_files_of_all_kinds_one_by_one_and_of_mixed_sizes_in_one_batch(server, expected):
