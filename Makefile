@@ -1,12 +1,13 @@
 # make demo: train, score, picture and export a small model on procedural images
 # make test: the fast test suite; make test-slow: the rest; make lint: ruff and mypy
+# make docs: the documentation as a site in build/site
 PYTHON ?= python3
 VENV ?= .venv
 EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
 
-.PHONY: install demo test test-slow test-all lint clean
+.PHONY: install demo test test-slow test-all lint docs clean
 
 install: $(INSTALLED)
 
@@ -33,6 +34,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy tfseg/ops tfseg/config tfseg/registry.py
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build *.egg-info

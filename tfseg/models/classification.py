@@ -169,6 +169,15 @@ def _register_shufflenet(layout: str) -> None:
         global_context: bool = False,
         norm: str = "batch",
     ) -> keras.Model:
+        """ShuffleNetV2; see `tfseg.backbones.shufflenet_v2`.
+
+        Args:
+            num_classes: classes of the output.
+            style: "torchvision" or "megvii": whose block, widths and weights.
+            output_stride: 8, 16 or 32; past it stages dilate instead of striding.
+            global_context: the image's average joins what each block computes.
+            norm: "batch", "sync_batch" or "frozen_batch".
+        """
         image = keras.Input((None, None, 3), name="image")
         x = shufflenet_v2(
             image,
@@ -216,6 +225,15 @@ def _register_deep_shufflenet(layout: str) -> None:
         dropout: float = 0.2,
         norm: str = "batch",
     ) -> keras.Model:
+        """A deep ShuffleNetV2; see `tfseg.backbones.shufflenet_v2_large`.
+
+        Args:
+            num_classes: classes of the output.
+            output_stride: 8, 16 or 32; past it stages dilate instead of striding.
+            global_context: the image's average joins what each block computes.
+            dropout: rate before the classifier.
+            norm: "batch", "sync_batch" or "frozen_batch".
+        """
         image = keras.Input((None, None, 3), name="image")
         features = shufflenet_v2_deep(
             image,
