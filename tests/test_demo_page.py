@@ -216,7 +216,9 @@ def serve(tmp_path):
     yield start
     for process in started:
         process.send_signal(signal.SIGINT)
-        assert "Traceback" not in process.communicate(timeout=30)[1]
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
 
 
 def _seen(screen, box):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import click
 import numpy as np
@@ -68,16 +69,17 @@ def serve(model: DemoModel, host: str, port: int, browser: bool) -> None:
             raise ValueError(f"cannot listen at {host}, port {port}: {error.strerror}") from error
     shown = f"[{host}]" if ":" in host else host
     app.on_startup(lambda: click.echo(f"{model.name}: http://{shown}:{port} (Ctrl-C ends it)"))
-    ui.run(
-        lambda: _Page(model),
-        host=host,
-        port=port,
-        title=f"tfseg: {model.name}",
-        favicon="🔍",
-        show=browser,
-        reload=False,
-        show_welcome_message=False,
-    )
+    with suppress(KeyboardInterrupt):  # raised again when all is closed
+        ui.run(
+            lambda: _Page(model),
+            host=host,
+            port=port,
+            title=f"tfseg: {model.name}",
+            favicon="🔍",
+            show=browser,
+            reload=False,
+            show_welcome_message=False,
+        )
 
 
 def table(rows: list[Row]) -> tuple[list[dict[str, str]], list[dict[str, str | int]]]:
