@@ -1,13 +1,15 @@
 # make demo: train, score, picture and export a small model on procedural images
 # make test: the fast test suite; make test-slow: the rest; make lint: ruff and mypy
+# make test-beam: those of Apache Beam's pipelines
 # make docs: the documentation as a site in build/site
 PYTHON ?= python3
 VENV ?= .venv
 EXTRA ?= cpu
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(EXTRA)
+BEAM := $(CURDIR)/.beam
 
-.PHONY: install demo test test-slow test-all lint docs clean
+.PHONY: install demo test test-slow test-beam test-all lint docs clean
 
 install: $(INSTALLED)
 
@@ -28,7 +30,15 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m slow
 
-test-all: test test-slow
+# Apart: it wants older releases of protobuf and Pillow than the rest is tested with.
+$(BEAM)/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --upgrade --target $(BEAM) 'apache-beam>=2.77'
+	touch $@
+
+test-beam: $(BEAM)/.installed
+	PYTHONPATH=$(BEAM) $(BIN)/python -m pytest -n 0 tests/beam
+
+test-all: test test-slow test-beam
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,4 +49,4 @@ docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(BEAM) build *.egg-info

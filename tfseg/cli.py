@@ -368,6 +368,7 @@ def models(task: str | None, match: str | None) -> None:
 
 
 main.add_command(scale_commands.prepare)
+main.add_command(scale_commands.predict_many)
 main.add_command(serve_command.serve_check)
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from tfseg.cli_parts import FILE, FOLDER, SET, says_what_is_wrong
 @click.option("--processes", type=int, help="Default: one for each processor.")
 @SET
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+@click.option("--beam", is_flag=True, help="By Apache Beam, with its own flags after --.")
+@click.argument("beam_flags", nargs=-1, type=click.UNPROCESSED)
 @says_what_is_wrong
 def prepare(
     config_file: Path,
@@ -25,12 +27,21 @@ def prepare(
     processes: int | None,
     assignments: tuple[str, ...],
     progress: bool,
+    beam: bool,
+    beam_flags: tuple[str, ...],
 ) -> None:
     """Write the split of the experiment CONFIG_FILE as TFRecords in shards.
 
     Reader `tfrecord` reads them; its option path is the manifest, TO/SPLIT.json. The same command
     again writes what is missing or damaged.
+
+    With --beam the shards are written by the workers of Apache Beam's runner, for example with
+    --beam -- --runner=FlinkRunner --flink_master=HOST:PORT.
     """
+    if beam_flags and not beam:
+        raise click.UsageError(f"{' '.join(beam_flags)}: flags of Apache Beam need --beam")
+    if beam and processes is not None:
+        raise click.UsageError("--processes is for this host; Apache Beam has flags of its own")
     from tqdm import tqdm
 
     from tfseg import config
@@ -49,13 +60,68 @@ def prepare(
             f"data.{split}.options.KEY=VALUE"
         )
     job, reader = make_job(section.reader, section.options, ignore_label, to, split, shards)
-    with tqdm(total=job.shards, unit="shard", disable=not progress) as bar:
-        outcome = prepare(job, reader, processes=processes or _processors(), on_shard=bar.update)
+    if beam:
+        from tfseg.beam.prepare import prepare as prepare_by_beam
+
+        outcome = prepare_by_beam(job, reader, beam_flags)
+    else:
+        with tqdm(total=job.shards, unit="shard", disable=not progress) as bar:
+            workers = processes or _processors()
+            outcome = prepare(job, reader, processes=workers, on_shard=bar.update)
     there = outcome.shards - outcome.written
     click.echo(
         f"{job.count} samples in {outcome.shards} shards"
         + (f", {there} of which were there" if there else "")
         + f": {outcome.manifest}"
+    )
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("images")
+@click.option("--to", required=True, help="The folder of the results.")
+@click.option("--shards", type=int, help="Default: one for 256 images.")
+@click.option(
+    "--batch-size", default=1, show_default=True, help="Images of one size predicted together."
+)
+@click.option(
+    "--score-threshold", default=0.5, show_default=True, help="Only objects above it are kept."
+)
+@click.argument("beam_flags", nargs=-1, type=click.UNPROCESSED)
+@says_what_is_wrong
+def predict_many(
+    model: Path,
+    images: str,
+    to: str,
+    shards: int | None,
+    batch_size: int,
+    score_threshold: float,
+    beam_flags: tuple[str, ...],
+) -> None:
+    """Predict IMAGES, any number of them, with the SavedModel of the folder MODEL.
+
+    IMAGES is a pattern in quotation marks, as 'photos/*.jpg' or 'gs://bucket/*.jpg', or a .txt
+    file with a path a line. Apache Beam does the work, with its own flags after --. Results go
+    into shards, TO/results-*.jsonl, and images that cannot be read into TO/errors.jsonl. The same
+    command again predicts what is missing.
+    """
+    from tfseg.beam.predict import predict
+    from tfseg.exported import version_folder
+
+    outcome = predict(
+        version_folder(model),
+        images,
+        to,
+        shards=shards,
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        flags=beam_flags,
+    )
+    there = outcome.shards - outcome.written
+    click.echo(
+        f"{outcome.images} images in {outcome.shards} shards"
+        + (f", {there} of which were there" if there else "")
+        + f", {outcome.errors} could not be predicted: {to}"
     )
 
 
