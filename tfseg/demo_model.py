@@ -81,15 +81,17 @@ class SemanticFound(Found):
     def show(self, threshold: float) -> tuple[np.ndarray, list[Row]]:
         """See `Found.show`. Where there are no labels, the image shows unchanged."""
         del threshold
-        found, counts = np.unique(self.labels, return_counts=True)
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))
+        sums = np.bincount(self.labels.ravel(), self.probabilities.ravel(), len(self.names))
         rows = [
             Row(
                 self.names[label],
                 self.colors[label],
-                share=count / self.labels.size,
-                score=float(self.probabilities[self.labels == label].mean()),
+                share=float(counts[label] / self.labels.size),
+                score=float(sums[label] / counts[label]),
             )
-            for count, label in sorted(zip(counts.tolist(), found.tolist(), strict=True))[::-1]
+            for label in np.argsort(-counts, kind="stable").tolist()
+            if counts[label] > 0
         ]
         (height, width), (high, wide) = self.image.shape[:2], self.labels.shape
         top, left = (height - high) // 2, (width - wide) // 2

@@ -28,6 +28,7 @@ _STYLE = """
 body { background: #f1f3f6; }
 .demo-answer { display: grid; grid-template-columns: 1fr 1fr 19rem; gap: 1rem; width: 100%; }
 .demo-answer > * { min-width: 0; align-self: start; }
+.demo-picture { max-height: 75vh; }
 .demo-picture img { object-fit: contain !important; }
 .demo-drop { width: 100%; border: 2px dashed #9aa5b1; border-radius: 8px; }
 .demo-drop .q-uploader__header { background: transparent; color: inherit; }
@@ -78,6 +79,7 @@ def serve(model: DemoModel, host: str, port: int, browser: bool) -> None:
             favicon="🔍",
             show=browser,
             reload=False,
+            reconnect_timeout=60,  # a busy machine answers late
             show_welcome_message=False,
         )
 
@@ -162,19 +164,22 @@ class _Page:
         self._busy.set_visibility(True)
         try:
             data = await event.file.read()
-            image, self._found = await asyncio.to_thread(self._model.look, data, name)
+            image, found = await asyncio.to_thread(self._model.look, data, name)
+            shown = await asyncio.to_thread(picture, image)
+            drawn, rows = await self._draw(found)
         except DataError as error:
             self._fail(str(error))
         except Exception:  # the page goes on, whatever a network fails with
             logging.exception("%s", name)
             self._fail(f"The model failed on {name}; the terminal says how")
         else:
+            self._found = found
+            for box in (self._image, self._below):
+                box.set_source(shown)
+            self._put(drawn, rows)
             height, width = image.shape[:2]
             self._status.set_text(f"{name}: {width} x {height} pixels")
             self._status.classes(remove="text-negative")
-            for box in (self._image, self._below):
-                box.set_source(picture(image))
-            self._show()
         finally:
             self._busy.set_visibility(False)
             self._upload.enable()
@@ -187,15 +192,20 @@ class _Page:
         self._status.classes("text-negative")
         self._answer.set_visibility(False)
 
-    def _choose(self, threshold: float) -> None:
-        self._threshold = threshold
-        if self._found is not None:
-            self._show()
+    async def _choose(self, threshold: float) -> None:
+        """Shows the objects above another score."""
+        self._threshold, found = threshold, self._found
+        assert found is not None  # without it there is no slider
+        drawn, rows = await self._draw(found)
+        if found is self._found and threshold == self._threshold:  # nothing newer came meanwhile
+            self._put(drawn, rows)
 
-    def _show(self) -> None:
-        assert self._found is not None
-        drawn, rows = self._found.show(self._threshold)
-        self._overlay.set_source(picture(drawn))
+    async def _draw(self, found: Found) -> tuple[Image.Image, list[Row]]:
+        drawn, rows = await asyncio.to_thread(found.show, self._threshold)
+        return await asyncio.to_thread(picture, drawn), rows
+
+    def _put(self, drawn: Image.Image, rows: list[Row]) -> None:
+        self._overlay.set_source(drawn)
         self._table.columns, self._table.rows = table(rows)
         self._answer.set_visibility(True)
 
