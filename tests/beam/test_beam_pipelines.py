@@ -124,6 +124,7 @@ def check_resumes(words, to):
     assert len(times) == 4
     for number in (1, 3):
         (to / f"results-{number:05d}-of-00004.jsonl").unlink()
+    (to / "results-00001-of-00004.jsonl.abc.partial").write_text("half")
     out = _run(*words)
     assert "10 images in 4 shards, 2 of which were there, 3 could not be predicted" in out
     assert _content(to) == whole

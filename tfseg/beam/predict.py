@@ -117,6 +117,9 @@ def predict(
     missing = job.missing()
     if missing:
         run(missing, _PredictShard(job), flags)
+    left = files.names(FileSystems.join(to, "*.partial"))
+    if left:  # of killed workers
+        FileSystems.delete(left)
     errors = b"".join(
         files.read(path)
         for path in files.names(FileSystems.join(to, f"errors-*-of-{shards:05d}.jsonl"))

@@ -186,16 +186,19 @@ def write_shard(job: Job, reader: Reader, number: int) -> tuple[Shard, bool]:
 
 def finished(job: Job, number: int) -> Shard | None:
     """A shard that is there with its checksum, or None."""
-    shard = job.known.get(job.shard(number).name)
-    if shard is None:
-        try:
-            note = json.loads(job.note(number).read_bytes())
-            if note["plan"] != job.plan:
-                return None
-            shard = Shard.model_validate(note["shard"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None  # not written yet, or not to its end
-    return shard if shard.is_in(job.folder) else None
+    for shard in (_noted(job, number), job.known.get(job.shard(number).name)):
+        if shard is not None and shard.is_in(job.folder):
+            return shard
+    return None
+
+
+def _noted(job: Job, number: int) -> Shard | None:
+    """What the note beside a shard says; None without a note, or with another job's."""
+    try:
+        note = json.loads(job.note(number).read_bytes())
+        return Shard.model_validate(note["shard"]) if note["plan"] == job.plan else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # not written yet, or not to its end
 
 
 def _features(reader: Any, index: int) -> dict[str, bytes | np.ndarray]:
