@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfseg.layers.fold import fold_norms
 from tfseg.predict.decode import decode_all
 from tfseg.predict.graph import WholeImage
 from tfseg.predict.tiles import whole_side
@@ -45,8 +46,8 @@ def export(
     ``serving_default`` also "sizes" int32 (B, 2), each answer's height and width, beyond which its
     labels are -1 and its probabilities 0. Images of one size are predicted together, those of
     several sizes one by one, as the padding would change what a network sees.
-    ``assets.extra`` holds ``model_info.json`` and a small request to each signature, with which
-    the server warms up.
+    Norms are folded into convolutions, which changes answers by rounding. ``assets.extra`` holds
+    ``model_info.json`` and a small request to each signature, with which the server warms up.
 
     Args:
         model: a semantic model; see `tfseg.predict.WholeImage`.
@@ -66,8 +67,9 @@ def export(
         FileExistsError: if that version exists.
         ValueError: for a version below 1, or names or colours that are not as many as the classes.
     """
-    network = WholeImage(model, preprocessing, xla=xla)
-    facts = semantic_info(network, classes, colors, info, format="savedmodel", xla=xla, png=png)
+    plain = WholeImage(model, preprocessing)
+    facts = semantic_info(plain, classes, colors, info, format="savedmodel", xla=xla, png=png)
+    network = WholeImage(fold_norms(model), preprocessing, xla=xla)
     name = Path(directory).resolve().name
 
     def write(folder: Path) -> None:

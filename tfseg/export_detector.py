@@ -54,8 +54,8 @@ def export_detector(
     into the image), or for ``pasted`` uint8 (B, D, H, W), 1 on the object; and "keypoints",
     float32 (B, D, K, 3), x, y and score. Of a panoptic model "semantic" is int32 (B, H, W), the
     labels, -1 where another image of the batch is larger.
-    ``assets.extra`` holds ``model_info.json`` and a small request to each signature, with which
-    the server warms up.
+    Norms are folded into convolutions, which changes answers by rounding. ``assets.extra`` holds
+    ``model_info.json`` and a small request to each signature, with which the server warms up.
 
     Args:
         model: a detector; see `tfseg.models.rcnn`.
@@ -90,7 +90,7 @@ def export_detector(
             "objects, whose masks come inside their boxes, or in images of one size as 'pasted'"
         )
     graph = DetectGraph(
-        model,
+        model.folded(),
         preprocessing,
         short_side=short_side,
         long_side=long_side,

@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
 
+from tfseg.layers.fold import fold_norms
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.models.rcnn.layout import Layout, Thresholds
 from tfseg.ops.anchors import cell_anchors, grid_anchors
@@ -83,6 +84,32 @@ class RCNNParts(keras.Model):
             self.semantic_head,
         )
         return [part for part in found if part is not None]
+
+    def folded(self) -> Self:
+        """The same detector for inference, its norms folded; see `tfseg.layers.fold_norms`."""
+        heads = {
+            "rpn": self.rpn_head,
+            "res5": self.res5,
+            "mask": self.mask_head,
+            "keypoint": self.keypoint_head,
+            "semantic": self.semantic_head,
+        }
+        return type(self)(
+            fold_norms(self.trunk),
+            {name: fold_norms(head) for name, head in heads.items() if head is not None},
+            [
+                (None if head is None else fold_norms(head), fold_norms(predictor))
+                for head, predictor in self.box_stages
+            ],
+            num_classes=self.num_classes,
+            layout=self.layout,
+            conventions=self.conventions,
+            thresholds=self.thresholds,
+            box_weights=self.box_weights,
+            mask_activation=self.mask_activation,
+            panoptic=self.panoptic,
+            name=self.name,
+        )
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
