@@ -1,4 +1,4 @@
-"""Measures every network that labels images or pixels, and makes docs/benchmarks.md of it.
+"""Measures every network that labels images or pixels, and makes docs/benchmarks-networks.md of it.
 
 Each is measured at its paper's input size. What the JSON file has is not measured again: a run
 that was interrupted continues.
@@ -6,9 +6,6 @@ that was interrupted continues.
 
 import fnmatch
 import importlib.util
-import os
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,11 +55,8 @@ def plan(models: Sequence[str], modes: Sequence[str], against: str | None) -> li
     ]
 
 
-def measure(job: Job, peer: str, runs: int, timeout: float) -> dict[str, Any]:
+def measure(job: Job, contenders: list[Contender], runs: int, timeout: float) -> dict[str, Any]:
     """The content of a record: ``result``, as `benchmark.run` gives it, or ``error``."""
-    contenders = [Contender("tfseg", benchmark.tfseg_session)]
-    if peer:
-        contenders.append(Contender(peer, torch_peers.session))
     try:
         result = benchmark.run(job, contenders, runs, timeout=timeout)
     except OutOfMemory as e:
@@ -96,19 +90,18 @@ def measure_all(
         All records of the store.
     """
     known = records.load(store)
-    run = {
-        "command": shlex.join(["python", "scripts/benchmark_models.py", *sys.argv[1:]]),
-        "load_average": os.getloadavg()[0],
-    }
+    run = records.how("scripts/benchmark_models.py")
     with tqdm(total=len(tasks), unit="job") as bar:
         for job, peer in tasks:
             for beside in (peer, "") if peer else ("",):
                 name = records.key(job, beside)
                 bar.set_description(name)
                 if again or name not in known:
-                    known[name] = records.new(
-                        job, beside, run=run, **measure(job, beside, runs, timeout)
-                    )
+                    contenders = [Contender("tfseg", benchmark.tfseg_session)]
+                    if beside:
+                        contenders.append(Contender(beside, torch_peers.session))
+                    content = measure(job, contenders, runs, timeout)
+                    known[name] = records.new(job, beside, run=run, **content)
                     records.save(store, known)
                 if "result" in known[name] or _hopeless(known[name]["error"]):
                     break
@@ -134,8 +127,8 @@ def measure_all(
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=DOCS / "benchmarks.md",
-    help="Where the table goes. Default: docs/benchmarks.md.",
+    default=DOCS / "benchmarks-networks.md",
+    help="Where the table goes. Default: docs/benchmarks-networks.md.",
 )
 def main(
     only: tuple[str, ...],

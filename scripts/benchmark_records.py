@@ -1,7 +1,9 @@
-"""The figures of `benchmark_models.py` in a JSON file, which an interrupted run continues."""
+"""The figures of the benchmarks in a JSON file, which an interrupted run continues."""
 
 import json
 import os
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,12 @@ def new(job: Job, peer: str, **content: Any) -> dict[str, Any]:
     return {"job": asdict(job), "peer": peer, **content}
 
 
+def how(script: str) -> dict[str, Any]:
+    """The command that is running and what else the machine does, as a record's ``run``."""
+    command = shlex.join(["python", script, *sys.argv[1:]])
+    return {"command": command, "load_average": os.getloadavg()[0]}
+
+
 def load(path: Path) -> dict[str, dict[str, Any]]:
     """The records by key; none if there is no file.
 
@@ -37,7 +45,7 @@ def load(path: Path) -> dict[str, dict[str, Any]]:
             raise ValueError(f"version {content['version']!r}, not {VERSION}")
         return dict(content["records"])
     except (ValueError, KeyError, TypeError) as e:
-        raise ValueError(f"{path} holds no records of benchmark_models.py: {e!r}") from e
+        raise ValueError(f"{path} holds no records of benchmarks: {e!r}") from e
 
 
 def save(path: Path, records: dict[str, dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tfseg.benchmark import Job
+from tfseg.models import register_all
 from tfseg.registry import entry
 
 
@@ -123,6 +124,7 @@ def check(models: list[str]) -> None:
 
 def job(model: str, mode: str) -> Job:
     """What is measured of a network in a mode, with the classes of its published weights."""
+    register_all()
     inputs = INPUTS[model]
     classes = entry(model).num_classes
     if mode == "infer":

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md, of the records of `benchmark_models.py`."""
+"""docs/benchmarks-networks.md, of the records of `benchmark_models.py`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -41,11 +41,11 @@ faster.
 """
 
 
-def _contenders(record: dict[str, Any]) -> list[dict[str, Any]]:
+def contenders(record: dict[str, Any]) -> list[dict[str, Any]]:
     return record["result"]["contenders"] if "result" in record else []
 
 
-def _facts(found: Iterable[dict[str, Any]]) -> str:
+def facts(found: Iterable[dict[str, Any]]) -> str:
     """Machine, versions, commands and load, each as often as it differs."""
     lines: dict[str, list[str]] = {}
 
@@ -61,13 +61,13 @@ def _facts(found: Iterable[dict[str, Any]]) -> str:
             machine = record["result"]["machine"]
             add("machine", f"{machine['cores']} cores, {machine['processor']}, {machine['system']}")
             add("Python", machine["python"])
-        for row in _contenders(record):
+        for row in contenders(record):
             for name, version in row["versions"].items():
                 add(name, version)
     return "\n".join(f"- {title}: {'; '.join(texts)}" for title, texts in lines.items())
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.0f}" if seconds >= 0.1 else f"{1000 * seconds:.1f}"
 
 
@@ -78,13 +78,13 @@ def _measured(found: Records, job: Job) -> tuple[dict[str, Any] | None, str, str
     ratio = ""
     if beside is not None:
         if "result" in beside:
-            return _contenders(beside)[0], "", f"{beside['result']['ratios']['torch']:.2f}"
+            return contenders(beside)[0], "", f"{beside['result']['ratios']['torch']:.2f}"
         ratio = beside["error"]["kind"]
     if alone is None:
         return None, ratio or "not measured", ratio
     if "error" in alone:
         return None, alone["error"]["kind"], ratio
-    return _contenders(alone)[0], "", ratio
+    return contenders(alone)[0], "", ratio
 
 
 def _input(job: Job) -> str:
@@ -102,7 +102,7 @@ def _row(found: Records, model: str) -> list[str]:
         speed = row["images_per_second"]
         cells += [
             f"{row['macs'] / 1e9:.1f}",
-            _milliseconds(row["median_seconds"]),
+            milliseconds(row["median_seconds"]),
             f"{speed:.1f}" if speed >= 1 else f"{speed:.2f}",
             f"{row['peak_bytes'] / 2**20:.0f}",
             ratio,
@@ -112,7 +112,7 @@ def _row(found: Records, model: str) -> list[str]:
     if row is None:
         return [*cells, absent, "", ratio]
     peak = f"{row['peak_bytes'] / 2**20:.0f}"
-    return [*cells, _milliseconds(row["median_seconds"]), peak, ratio]
+    return [*cells, milliseconds(row["median_seconds"]), peak, ratio]
 
 
 def _errors(found: Iterable[dict[str, Any]]) -> list[str]:
@@ -127,7 +127,7 @@ def _errors(found: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _runs(found: Iterable[dict[str, Any]]) -> str:
-    counts = sorted({len(row["seconds"]) for record in found for row in _contenders(record)})
+    counts = sorted({len(row["seconds"]) for record in found for row in contenders(record)})
     return " or ".join(f"{count} steps" for count in counts)
 
 
@@ -148,7 +148,7 @@ def document(found: Records) -> str:
     for model in models:
         sources.setdefault(benchmark_sizes.INPUTS[model].source, []).append(f"`{model}`")
     parts = [
-        HEAD.format(facts=_facts(found.values()), runs=_runs(found.values())),
+        HEAD.format(facts=facts(found.values()), runs=_runs(found.values())),
         table,
         "\n## Where the sizes are from\n",
         *(f"- {source}: {', '.join(names)}" for source, names in sources.items()),

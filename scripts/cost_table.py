@@ -2,7 +2,7 @@
 
     python scripts/cost_table.py [--speed 100] [--efficiency 8=0.95 64=0.85]
 
-Training steps and peak memory are those measured on two CPU cores (docs/benchmarks.md, and
+Training steps and peak memory are those measured on two CPU cores (docs/benchmarks-networks.md, and
 docs/results.md for Mask R-CNN). All else is assumed: that an accelerator takes a step ``speed``
 times as fast, that a step's time grows with the pixels, and that N accelerators do N times
 ``efficiency`` of one's work. Memory is float32's: the measured peak of inference, for weights and
@@ -68,7 +68,7 @@ MASK_RCNN = Measured(3.72, 800 * 1216, 1792, 3556 - 1792)
 
 
 def measured(table: str) -> dict[str, Measured]:
-    """The rows of docs/benchmarks.md."""
+    """The rows of docs/benchmarks-networks.md."""
     found = {"mask_rcnn_resnet50_fpn": MASK_RCNN}
     for line in table.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -121,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = (pair.partition("=") for pair in options.efficiency)
     efficiency = {1: 1.0} | {int(count): float(share) for count, _, share in pairs}
-    table = measured((ROOT / "docs/benchmarks.md").read_text(encoding="utf-8"))
+    table = measured((ROOT / "docs/benchmarks-networks.md").read_text(encoding="utf-8"))
     tasks = {name: work(name, size) for name, size in EXPERIMENTS.items()}
     rows = [row(n, t, table[t.model], options.speed, efficiency) for n, t in tasks.items()]
     heads = ["experiment", "images", "batch"]

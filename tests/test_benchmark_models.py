@@ -100,13 +100,14 @@ def test_failures_are_recorded(monkeypatch, error, kind):
 
     monkeypatch.setattr(benchmark_models.benchmark, "run", run)
     job = benchmark_sizes.job("unet", "infer")
-    assert benchmark_models.measure(job, "torch", 3, 60.0)["error"]["kind"] == kind
+    assert benchmark_models.measure(job, [], 3, 60.0)["error"]["kind"] == kind
 
 
 def test_interrupted_run_continues(monkeypatch, tmp_path):
     measured = []
 
-    def measure(job, peer, runs, timeout):
+    def measure(job, contenders, runs, timeout):
+        peer = contenders[1].name if len(contenders) > 1 else ""
         measured.append((job.model, peer))
         if job.model == "vgg16" and peer:
             return {"error": {"kind": "out of memory", "message": "torch: killed"}}

@@ -116,7 +116,12 @@ def frozen_session(job: Job) -> Session:
     return tfseg_session(job, freeze=True)
 
 
-def tfseg_session(job: Job, freeze: bool = False) -> Session:
+def folded_session(job: Job) -> Session:
+    """`tfseg_session` with norms folded into convolutions, as an export has them."""
+    return tfseg_session(job, fold=True)
+
+
+def tfseg_session(job: Job, freeze: bool = False, fold: bool = False) -> Session:
     """tfseg's own contender: a graph of the model as `tfseg.build` makes it.
 
     Raises:
@@ -125,27 +130,32 @@ def tfseg_session(job: Job, freeze: bool = False) -> Session:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tfseg
 
-    return model_session(tfseg.build(job.model, job.num_classes), job, freeze)
+    return model_session(tfseg.build(job.model, job.num_classes), job, freeze, fold)
 
 
-def model_session(model: Any, job: Job, freeze: bool = False) -> Session:
+def model_session(model: Any, job: Job, freeze: bool = False, fold: bool = False) -> Session:
     """A contender of a Keras model.
 
     Args:
         model: takes one image; its norms' statistics are overwritten.
         job: its ``model`` is not looked at.
         freeze: for inference, the weights are constants.
+        fold: for inference, norms are folded into convolutions.
     """
     import tensorflow as tf
 
     import tfseg
     from tfseg.complexity import count_macs
+    from tfseg.layers.fold import fold_norms
 
     channels = model.inputs[0].shape[-1]
     images = tf.random.stateless_normal((job.batch, job.height, job.width, channels), (0, 0))
     matrix = tf.random.stateless_normal((MATRIX, MATRIX), (0, 1))
     _randomise_norms(model)
-    step = _inference(model, images, freeze) if job.mode == "infer" else _training(model, images)
+    if job.mode == "infer":
+        step = _inference(fold_norms(model) if fold else model, images, freeze)
+    else:
+        step = _training(model, images)
     return Session(
         step=step,
         matrix_product=lambda: tf.linalg.matmul(matrix, matrix)[0, 0].numpy(),

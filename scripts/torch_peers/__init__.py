@@ -79,7 +79,18 @@ def build(name: str, num_classes: int) -> Any:
 
 
 def session(job: "Job") -> "Session":
-    """torch's contender; see `torch_peers.contender`."""
+    """torch's contender with channels last, commonly the fastest; see `torch_peers.contender`."""
+    import torch
+
     from torch_peers import contender
 
-    return contender.session(build(job.model, job.num_classes), job)
+    return contender.session(build(job.model, job.num_classes), job, torch.channels_last)
+
+
+def plain_session(job: "Job") -> "Session":
+    """torch's contender with channels first, as a network is made."""
+    import torch
+
+    from torch_peers import contender
+
+    return contender.session(build(job.model, job.num_classes), job, torch.contiguous_format)

@@ -9,14 +9,20 @@ from torch import Tensor, nn
 from tfseg.benchmark import MATRIX, Job, Session
 
 
-def session(model: nn.Module, job: Job) -> Session:
-    """torch's contender: eager mode, channels last, oneDNN's kernels where torch takes them."""
+def session(model: nn.Module, job: Job, layout: torch.memory_format) -> Session:
+    """torch's contender: eager mode, oneDNN's kernels where torch takes them.
+
+    Args:
+        model: of images (B, C, H, W).
+        job: its ``model`` is not looked at.
+        layout: of images and weights in memory.
+    """
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device, memory_format=layout)
     channels = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).in_channels
     images = torch.randn(job.batch, channels, job.height, job.width, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = images.contiguous(memory_format=layout)
     matrix = torch.randn(MATRIX, MATRIX, device=device)
     make = _inference if job.mode == "infer" else _training
     modules = [sys.modules[name] for name in ("torch", "torchvision") if name in sys.modules]
