@@ -88,7 +88,7 @@ def test_a_worker_that_ends_or_hangs_is_started_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(TARGETS) - {"h5", "sbd"}))  # sbd: see SECURITY.md
+@pytest.mark.parametrize("name", sorted(set(TARGETS) - {"h5"}))
 def test_no_input_does_more_than_raise_the_documented_error(tmp_path, name):
     """TFSEG_FUZZ and TFSEG_SEED make more inputs, and others."""
     count, seed = int(os.environ.get("TFSEG_FUZZ", "200")), int(os.environ.get("TFSEG_SEED", "1"))

@@ -1,6 +1,7 @@
 """Readers of released sets, each on a tiny tree in the release's layout."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.io import savemat
 
 from tfseg.data import DataError, open_reader
 from tfseg.data.label_counts import count_labels
-from tfseg.data.readers import cocostuff_labels
+from tfseg.data.readers import cocostuff_labels, mat
 from tfseg.data.readers.sbd import MAX_MAT_BYTES
 
 
@@ -352,6 +353,25 @@ class TestSbd:
         file.write_bytes(file.read_bytes()[:-20])
         with pytest.raises(DataError, match=r"a\.mat is damaged"):
             open_reader("sbd", root=sbd)[0]
+
+    def test_files_that_end_the_process_that_reads_them(self, sbd, tmp_path, monkeypatch):
+        """As SciPy's reader does on some damaged ones; the next file is read by a new process."""
+        child = (Path(mat.__file__).parent / "mat_child.py").read_text()
+        bad = "    if 'b.mat' in path: __import__('os').kill(__import__('os').getpid(), 11)\n"
+        hung = "    if 'c.mat' in path: __import__('time').sleep(60)\n"
+        program = tmp_path / "child.py"
+        program.write_text(
+            child.replace("    try:\n        found = ", bad + hung + "    try:\n        found = ")
+        )
+        monkeypatch.setattr(mat, "_PROGRAM", program)
+        monkeypatch.setattr(mat, "SECONDS", 5.0)
+        reader, files = mat.MatReader(), [sbd / f"cls/{name}.mat" for name in "abca"]
+        np.testing.assert_array_equal(reader.read(files[0]), np.full((2, 3), 1))
+        with pytest.raises(DataError, match=r"b\.mat is damaged: it crashes SciPy \(SIGSEGV\)"):
+            reader.read(files[1])
+        with pytest.raises(DataError, match=r"c\.mat is damaged: reading it takes over 5 s"):
+            reader.read(files[2])
+        np.testing.assert_array_equal(reader.read(files[3]), np.full((2, 3), 1))
 
     @pytest.mark.parametrize("content", [{"GTinst": 1}, {"GTcls": np.zeros((2, 2))}])
     def test_other_variables(self, sbd, content):

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfseg.data.readers.base import Pair, PairReader, register_reader
 from tfseg.data.readers.files import check_pairs, folder, list_lines
+from tfseg.data.readers.mat import MatReader
 from tfseg.data.readers.voc import CLASSES, VOID, voc_palette
 from tfseg.data.sample import DataError
 
@@ -15,6 +16,7 @@ from tfseg.data.sample import DataError
 MAX_MAT_BYTES = 1 << 19
 #: images of VOC 2012's list val.txt; VOC 2011's has 1111
 VOC2012_VAL = 1449
+_MATS = MatReader()
 
 
 class _SbdPairs(PairReader):
@@ -120,22 +122,7 @@ def read_sbd_mask(path: Path) -> np.ndarray:
     Raises:
         DataError: a file that is too large, damaged, of MATLAB 7.3, or without such labels.
     """
-    # Here, because scipy takes longer to import than all the rest of the readers.
-    from scipy.io import loadmat
-
     size = path.stat().st_size
     if size > MAX_MAT_BYTES:
         raise DataError(f"{path} has {size:,} bytes, the limit is {MAX_MAT_BYTES:,}")
-    try:
-        file = loadmat(path, variable_names=["GTcls"])
-        labels = file["GTcls"]["Segmentation"][0, 0]
-    except NotImplementedError:
-        raise DataError(
-            f"{path} is an HDF5 file of MATLAB 7.3; save it with -v7 as the release is"
-        ) from None
-    # scipy's reader raises errors of many types on damaged files, and documents none.
-    except Exception as e:
-        raise DataError(f"{path} is damaged or has no GTcls.Segmentation: {e}") from e
-    if not isinstance(labels, np.ndarray) or labels.ndim != 2 or labels.dtype.kind not in "iu":
-        raise DataError(f"{path}: GTcls.Segmentation is no matrix of integers")
-    return labels.astype(np.int32)
+    return _MATS.read(path).astype(np.int32)
