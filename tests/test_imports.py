@@ -27,6 +27,7 @@ ALLOWED = {
     "serving": {"data", "predict", "visualize"},
     "warmup": set(),
     "saved_model": {"registry", "version", "warmup"},
+    "beam": {"data", "exported"},
     "export": {"layers", "predict", "registry", "saved_model"},
     "export_detector": {"export", "predict", "ops", "registry", "saved_model"},
     "export_formats": {"export", "predict", "registry", "saved_model"},

@@ -105,6 +105,10 @@ def predict_many(
     into shards, TO/results-*.jsonl, and images that cannot be read into TO/errors.jsonl. The same
     command again predicts what is missing.
     """
+    if beam_flags and not beam_flags[0].startswith("-"):
+        raise click.UsageError(
+            f"{beam_flags[0]} is one argument too many; a pattern of images needs quotation marks"
+        )
     from tfseg.beam.predict import predict
     from tfseg.exported import version_folder
 

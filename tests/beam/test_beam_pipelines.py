@@ -197,6 +197,8 @@ def test_mistakes_and_sizes_that_the_network_does_not_take(images, tmp_path):
     Image.fromarray(np.zeros((188, 204), np.uint8)).save(tmp_path / "fits.png")
     Image.fromarray(np.zeros((60, 60), np.uint8)).save(tmp_path / "other.png")
     assert "is no image; give a pattern" in _run(*words[:2], tmp_path / "*.no", *words[3:], code=1)
+    assert "is no image; give a pattern" in _run(*words[:2], images, *words[3:], code=1)
+    assert "a pattern of images needs quotation marks" in _run(*words, "b.png", code=2)
     assert "2 images for 3 shards" in _run(*words, "--shards", 3, code=1)
     _run(*words)
     to = tmp_path / "to"

@@ -134,7 +134,7 @@ def _listed(images: str) -> list[str]:
         paths = [line for line in map(str.strip, text.splitlines()) if line]
     else:
         paths = files.names(images)
-    if not paths:
+    if not paths or Path(images).is_dir():
         raise ValueError(f"{images} is no image; give a pattern, as 'FOLDER/*.jpg', or a .txt file")
     return paths
 

@@ -305,9 +305,9 @@ def _written(job: Job, reader: Reader, processes: int) -> Iterator[tuple[int, tu
         return
     # Forked processes would inherit locks that threads of TensorFlow may hold.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_open, initargs=(job,))
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(job,))
     try:
-        futures = {pool.submit(_write, job, number): number for number in range(job.shards)}
+        futures = {pool.submit(_write, number): number for number in range(job.shards)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as e:
@@ -319,15 +319,22 @@ def _written(job: Job, reader: Reader, processes: int) -> Iterator[tuple[int, tu
         pool.shutdown(cancel_futures=True)
 
 
-_reader: Reader | None = None
+class _Process:
+    """What a process keeps from shard to shard."""
+
+    job: Job
+    reader: Reader | None = None
 
 
-def _open(job: Job) -> None:
-    """In a process: opens the reader, once."""
-    global _reader
-    _reader = job.open()
+def _start(job: Job) -> None:
+    _Process.job = job
 
 
-def _write(job: Job, number: int) -> tuple[Shard, bool]:
-    assert _reader is not None
-    return write_shard(job, _reader, number)
+def _write(number: int) -> tuple[Shard, bool]:
+    there = finished(_Process.job, number)
+    if there is not None:
+        return there, False
+    # Not before: it can take long, and there may be nothing to write.
+    if _Process.reader is None:
+        _Process.reader = _Process.job.open()
+    return write_shard(_Process.job, _Process.reader, number)
