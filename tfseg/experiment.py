@@ -28,6 +28,7 @@ from tfseg.registry import Preprocessing, suggest
 from tfseg.train import Outcome, Trainer, make_strategy
 from tfseg.train.batch_statistics import estimate_batch_statistics
 from tfseg.train.checkpoints import save_weights
+from tfseg.train.locks import RunLock
 from tfseg.train.precision import building_in
 from tfseg.train.workers import is_chief, own_folder
 from tfseg.weights import load_weights
@@ -307,10 +308,14 @@ def measure_batch_statistics(
     """Puts batch statistics of the data set into a run's last weights, as the config says."""
     steps, path = experiment.train.batch_statistics, run_dir / "last.weights.h5"
     assert steps is not None
-    model = build_model(experiment, path)
-    freeze_layers(model, experiment.train.frozen)
-    estimate_batch_statistics(model, (batch["image"] for batch in dataset), steps)
-    save_weights(model, path)
+    lock = RunLock(run_dir)
+    try:
+        model = build_model(experiment, path)
+        freeze_layers(model, experiment.train.frozen)
+        estimate_batch_statistics(model, (batch["image"] for batch in dataset), steps)
+        save_weights(model, path)
+    finally:
+        lock.release()
 
 
 def train_stages(

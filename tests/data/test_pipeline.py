@@ -129,6 +129,22 @@ def test_a_cache_changes_nothing_but_the_reads(cache, tmp_path):
         assert len(list((tmp_path / "c").glob("*.npz"))) == 11
 
 
+def test_a_damaged_cache_is_made_again(tmp_path, caplog):
+    _batches(_dataset(Numbered(), cache="disk", cache_dir=tmp_path), 22)
+    files = sorted(tmp_path.glob("*.npz"))
+    whole = files[0].read_bytes()
+    files[0].write_bytes(b"")
+    files[1].write_bytes(whole[: len(whole) // 2])
+    files[2].write_bytes(whole[:200] + bytes(60) + whole[260:])
+    again = _batches(_dataset(Numbered(), cache="disk", cache_dir=tmp_path), 22)
+    for a, b in zip(again, _batches(_dataset(Numbered()), 22), strict=True):
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key])
+    for file in files[:3]:
+        assert f"{file} is damaged" in caplog.text
+    assert caplog.text.count("is damaged") == 3
+
+
 def test_a_broken_file_is_named():
     with pytest.raises(tf.errors.OpError, match=r"images/4\.png is truncated"):
         _batches(_dataset(Numbered(broken=4)), 11)

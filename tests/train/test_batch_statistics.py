@@ -1,8 +1,13 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 
+from tfseg.experiment import measure_batch_statistics
+from tfseg.train import RunDirError
 from tfseg.train.batch_statistics import estimate_batch_statistics
+from tfseg.train.locks import RunLock
 
 
 @pytest.fixture
@@ -77,3 +82,11 @@ def test_what_cannot_be_measured(model, batches):
     model.trainable = False
     with pytest.raises(ValueError, match="no batch norms that train"):
         estimate_batch_statistics(model, batches, 1)
+
+
+def test_nothing_is_measured_into_a_folder_that_another_run_holds(tmp_path):
+    experiment = SimpleNamespace(train=SimpleNamespace(batch_statistics=3))
+    lock = RunLock(tmp_path)
+    with pytest.raises(RunDirError, match="is in use by process"):
+        measure_batch_statistics(experiment, tmp_path, None)
+    lock.release()

@@ -1,5 +1,8 @@
 """The CSV log."""
 
+import pytest
+
+from tfseg.train import RunDirError
 from tfseg.train.logs import CsvLog
 
 
@@ -18,3 +21,21 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path):
     path.write_text("step,split,a\n5,train,1\n5,validation,2\n10,train,3\n10,validation,4\n15,tra")
     CsvLog(path, 10).add(15, "train", {"a": 6.0})
     assert path.read_text() == "step,split,a\n5,train,1\n5,validation,2\n10,train,3\n15,train,6.0\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"step,split,a\nx,train,1\n",
+        b"when,split,a\n5,train,1\n",
+        b"step,split,a\n5,train,\x00\xff\n",
+        b"step,split,a\n5,train," + b"1" * 200_000 + b"\n",
+    ],
+    ids=["no number", "no step", "no text", "a long field"],
+)
+def test_a_damaged_log_is_named(tmp_path, content):
+    path = tmp_path / "log.csv"
+    path.write_bytes(content)
+    with pytest.raises(RunDirError, match=r"log\.csv is damaged .* move it away"):
+        CsvLog(path, 10)
+    assert path.read_bytes() == content

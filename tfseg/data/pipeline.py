@@ -6,7 +6,10 @@ is therefore resumed at step k by starting at batch k.
 """
 
 import atexit
+import logging
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,8 @@ from tfseg.data.sample import DataError, Reader, Sample
 from tfseg.data.transforms import Transform
 from tfseg.ops.preprocess import preprocess
 from tfseg.registry import Preprocessing
+
+_LOG = logging.getLogger(__name__)
 
 #: keys that training uses: dtype and rank that readers give them, and how many of their last
 #: sides are the same in all samples
@@ -115,9 +120,12 @@ class _Cached:
         assert self._folder is not None
         path = self._folder / f"{index}.npz"
         if path.exists():
-            with np.load(path, allow_pickle=False) as file:
-                arrays: Any = {key: file[key] for key in file.files}
-            return Sample(**{**arrays, "name": str(arrays["name"])})
+            try:
+                with np.load(path, allow_pickle=False) as file:
+                    arrays: Any = {key: file[key] for key in file.files}
+                return Sample(**{**arrays, "name": str(arrays["name"])})
+            except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as e:
+                _LOG.warning("%s is damaged (%s): it is made again", path, e)
         sample = self._reader[index]
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{id(sample)}.npz")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfseg.train.checkpoints import write_whole
-from tfseg.train.errors import writing
+from tfseg.train.errors import RunDirError, writing
 
 
 class CsvLog:
@@ -26,6 +26,9 @@ class CsvLog:
         path: the file; rows in it after ``start`` are dropped, and validation at ``start``,
             since a resumed run writes them again.
         start: the step that the run starts from.
+
+    Raises:
+        RunDirError: a file that is no such log.
     """
 
     def __init__(self, path: Path, start: int):
@@ -33,14 +36,23 @@ class CsvLog:
         self._columns = ["step", "split"]
         self._rows: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                # A killed process may leave half a row at the end.
-                whole = [row for row in reader if None not in row.values()]
-                self._columns = list(reader.fieldnames or self._columns)
-            kept = [(int(r["step"]), r["split"] == "validation", r) for r in whole]
-            self._rows = [r for step, validation, r in kept if step + validation <= start]
+            try:
+                self._read(start)
+            except (csv.Error, KeyError, ValueError) as e:
+                raise RunDirError(
+                    f"{path} is damaged ({e!r}): mend its lines, or move it away for a log that "
+                    "starts now; checkpoints do not need it"
+                ) from e
         self._rewrite()
+
+    def _read(self, start: int) -> None:
+        with self._path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            # A killed process may leave half a row at the end.
+            whole = [row for row in reader if None not in row.values()]
+            self._columns = list(reader.fieldnames or self._columns)
+        kept = [(int(r["step"]), r["split"] == "validation", r) for r in whole]
+        self._rows = [r for step, validation, r in kept if step + validation <= start]
 
     def _rewrite(self) -> None:
         text = io.StringIO()
