@@ -1,6 +1,8 @@
 """The command line end to end, on a run of a few steps."""
 
 import json
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -279,3 +281,17 @@ def test_frozen_layers_do_not_train(tmp_path):
         before, after = layer.get_weights(), trained.get_layer(layer.name).get_weights()
         for a, b in zip(before[:1], after[:1], strict=True):
             assert np.array_equal(a, b) == layer.name.startswith("conv_d"), layer.name
+
+
+def test_help_and_import_wait_for_nothing_heavy():
+    """What takes seconds to import is imported by the command that needs it."""
+    code = (
+        "import sys, click.testing, tfseg, tfseg.cli\n"
+        "for words in ([], *([name] for name in tfseg.cli.main.commands)):\n"
+        "    answer = click.testing.CliRunner().invoke(tfseg.cli.main, [*words, '--help'])\n"
+        "    assert answer.exit_code == 0 and 'Usage:' in answer.output, answer.output\n"
+        "heavy = {'tensorflow', 'keras', 'numpy', 'scipy', 'matplotlib', 'pydantic', 'PIL'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
