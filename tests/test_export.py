@@ -176,6 +176,14 @@ def test_facts_lie_beside_the_model(exported):
     assert labels == {"dtype": "int32", "shape": [None, None, None]}
 
 
+def test_weights_are_saved_once(exported):
+    model, path, _ = exported
+    saved = tf.train.list_variables(str(path / "variables/variables"))
+    values = sum(np.prod(shape, dtype=int) for _, shape in saved if shape)
+    # Without the head that no signature computes, and without what folding takes in.
+    assert 0 < values < model.count_params()
+
+
 def test_loads_where_there_is_no_tfseg(exported, tmp_path):
     model, path, _ = exported
     np.save(tmp_path / "image.npy", image(12, 13))

@@ -111,7 +111,7 @@ def _signatures(network: WholeImage, png: bool) -> Signatures:
     integers = tf.TensorSpec(shape, tf.uint8, name="images")
     gray = np.full((1, *whole_side(network), channels), 128, np.uint8)
     file = tf.io.encode_png(gray)
-    signatures = Signatures(network.model)
+    signatures = Signatures()
 
     def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return label_images(network, images)

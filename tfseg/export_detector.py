@@ -124,7 +124,7 @@ def _signatures(graph: DetectGraph, png: bool) -> Signatures:
     gray = np.full((1, 64, 64, channels), 128, np.uint8)
     prepared, sizes, _ = graph.prepare_batch(np.full((1, 64, 64, 3), 128, np.uint8))
     file = tf.io.encode_png(gray)
-    signatures = Signatures(graph.model)
+    signatures = Signatures()
 
     def answer_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return graph.answer(*graph.prepare_files(image_bytes))

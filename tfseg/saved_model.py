@@ -80,10 +80,13 @@ class Signatures:
         requests: signatures and inputs, as `tfseg.warmup.write_requests` takes them.
     """
 
-    def __init__(self, model: keras.Model):
-        """An archive with the model's variables and no signatures."""
+    def __init__(self) -> None:
+        """An archive without signatures.
+
+        With them come the variables that they read. Those of a model that it tracks it would save
+        a second time, and a server would load them twice.
+        """
         self.archive = ExportArchive()
-        self.archive.track(model)
         self.described: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
