@@ -277,7 +277,8 @@ def prepare(
     Args:
         job: what.
         reader: the job's, opened.
-        processes: how many write; each opens the reader for itself.
+        processes: how many write; each opens the reader for itself. Several import the program
+            anew: one that calls this does so below ``if __name__ == "__main__":``.
         on_shard: is called after each shard.
 
     Raises:

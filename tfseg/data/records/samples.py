@@ -48,6 +48,7 @@ def sample_features(sample: Sample, file: Path | None) -> dict[str, bytes | np.n
 
     Raises:
         DataError: an image that cannot be read again.
+        ValueError: a key that `Sample` has not.
     """
     values: Mapping[str, Any] = sample
     features: dict[str, bytes | np.ndarray] = {
@@ -68,6 +69,8 @@ def sample_features(sample: Sample, file: Path | None) -> dict[str, bytes | np.n
             features[name] = flat if value.dtype == np.float32 else flat.astype(np.int64)
             if value.ndim > 1:
                 features[f"{name}/shape"] = np.array(value.shape)
+        elif name not in ("name", "image"):
+            raise ValueError(f"samples have {name!r}, which prepared sets do not hold")
     return features
 
 
