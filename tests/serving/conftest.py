@@ -124,7 +124,7 @@ def official(models):
     image, folder = service["image"], models[2]
     _docker("no Docker daemon is reachable", 20, "info")
     if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
-        _docker(f"{image} is not here and cannot be pulled", 600, "pull", image)
+        _docker(f"{image} is not here and cannot be pulled", 300, "pull", image)
     names = [p.name for p in sorted(folder.iterdir()) if p.is_dir()]
     configs = "".join(
         f'config {{ name: "{n}" base_path: "/models/{n}" model_platform: "tensorflow" }}\n'

@@ -25,6 +25,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import grpc  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from google.protobuf.json_format import MessageToDict  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -36,7 +37,7 @@ from tensorflow_serving.apis import (  # noqa: E402
 LIFETIME = 600  # seconds
 LARGEST = 128 * 2**20  # bytes of a request
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-INVALID, NOT_FOUND, UNKNOWN = 3, 5, 2
+INVALID, NOT_FOUND = 3, 5
 HTTP = {3: 400, 4: 504, 5: 404, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503}
 PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata|:predict)?")
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -267,22 +268,14 @@ def rest_predict(model, body):
 
 
 def rest_metadata(name, model):
-    from google.protobuf.json_format import MessageToDict
-
-    def dictionary(signature):
-        found = MessageToDict(
-            signature,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
+    signatures = {
+        key: MessageToDict(
+            signature, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        return found
-
-    signatures = {k: dictionary(s) for k, s in model.signatures.items()}
-    spec = {"name": name, "signature_name": "", "version": str(model.version)}
-    return {
-        "model_spec": spec,
-        "metadata": {"signature_def": {"signature_def": signatures}},
+        for key, signature in model.signatures.items()
     }
+    spec = {"name": name, "signature_name": "", "version": str(model.version)}
+    return {"model_spec": spec, "metadata": {"signature_def": {"signature_def": signatures}}}
 
 
 def rest_status(states):

@@ -18,6 +18,7 @@ from tfseg.predict import DetectionPredictor, Predictor
 from tfseg.registry import Preprocessing
 
 grpc = pytest.importorskip("grpc")
+metadata_pb2 = pytest.importorskip("tensorflow_serving.apis.get_model_metadata_pb2")
 pytestmark = pytest.mark.slow
 
 RGB = Preprocessing("rgb", (120.0, 110.0, 100.0), (60.0, 60.0, 60.0))
@@ -99,6 +100,11 @@ def test_status_and_signatures(server):
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     assert {"serving_default", "tensor", "tensor_uint8", "png"} <= set(signatures)
     assert signatures["png"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
+    request = metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "road"
+    found, response = metadata_pb2.SignatureDefMap(), server.stub.GetModelMetadata(request)
+    assert response.metadata["signature_def"].Unpack(found)
+    assert set(found.signature_def) == set(signatures)
     for model in ("road", "things"):  # batches of any size, as the server's batching needs
         answer = server.post(f"{model}/metadata", None)[1]
         for signature in answer["metadata"]["signature_def"]["signature_def"].values():

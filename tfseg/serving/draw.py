@@ -103,5 +103,5 @@ def _draw_objects(image: np.ndarray, answer: Answer, facts: Mapping[str, Any]) -
     style = facts.get("style", "detectron2")
     found = Detections(size, **rows, **parts, semantic=semantic, style=style)
     names = _names(facts, int(found.classes.max(initial=0)) + 1)
-    skeleton = [(a, b) for a, b in facts.get("skeleton", ())]
+    skeleton = [(a, b) for a, b in facts.get("skeleton") or ()]
     return draw_detections(image, found, names, skeleton=skeleton)
