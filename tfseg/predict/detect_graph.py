@@ -62,7 +62,12 @@ class DetectGraph:
         self.conventions: Conventions = model.conventions
         self.has_masks: bool = model.mask_head is not None
         self._short_side, self._long_side = short_side, long_side
-        self._model: Any = tf.function(self._run, jit_compile=True) if xla else self._run
+        shape = (None, None, None, preprocessing.num_channels)
+        inputs = [tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None, 2), tf.float32)]
+        # One function for all signatures of an export, which are traced twice each.
+        self._model: Any = tf.function(
+            self._run, input_signature=inputs, jit_compile=True if xla else None
+        )
 
     def resized_size(self, size: tf.Tensor) -> tf.Tensor:
         """The size that an image is resized to, int32 (2,), as detectron2's ResizeShortestEdge.
