@@ -120,3 +120,20 @@ def test_small_images_that_would_be_padded_to_a_huge_one_are_refused():
         assert decode_sizes([one])[1] == 60_000
     with pytest.raises(tf.errors.InvalidArgumentError, match="padded to one size"):
         decode_sizes(files)
+
+
+def test_mutated_files_are_decoded_or_refused():
+    rng = np.random.default_rng(0)
+    seeds = [file(), file(6), file(kind="PNG"), file(kind="PNG", mode="P"), file(mode="L")]
+    refused = 0
+    for _ in range(300):
+        data = bytearray(seeds[rng.integers(len(seeds))])
+        for place in rng.integers(0, len(data), rng.integers(1, 6)):
+            data[place] = rng.choice([0, 1, 127, 255])
+        if rng.random() < 0.3:
+            data = data[: rng.integers(len(data))]
+        try:
+            decode_sizes([bytes(data)])
+        except tf.errors.InvalidArgumentError:
+            refused += 1
+    assert 0 < refused < 300
