@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from tfseg import config
 from tfseg.data import DataError, open_reader
 from tfseg.data.io import decode_image, read_mask, read_stack
 from tfseg.data.proposals import read_proposals
+from tfseg.data.records.example import decode
+from tfseg.data.records.framing import RecordFile
+from tfseg.data.records.prepare import make_job, prepare
+from tfseg.data.records.samples import Record
 from tfseg.weights import hdf5_child
 from tfseg.weights.common import WeightsError
 from tfseg.weights.files import read_weights
@@ -181,6 +186,45 @@ def _h5(folder: Path) -> Target:
     return Target("h5", checkpoint_seeds.h5(), [place], run, (Exception,))
 
 
+def _prepared(folder: Path) -> tuple[Path, Path]:
+    """A prepared set of objects and segments: its manifest and its shard."""
+    reader = _coco_masks(folder, "coco_panoptic")
+    for place in reader.places:
+        place.write_bytes(reader.seeds[0])
+    options = {
+        "images": str(folder / "images"),
+        "annotations": str(folder / "coco.json"),
+        "panoptic_masks": str(folder / "masks"),
+        "panoptic_annotations": str(folder / "panoptic.json"),
+    }
+    job, opened = make_job("coco", options, 255, folder / "prepared", "train", 1)
+    prepare(job, opened, processes=1)
+    return job.manifest, job.shard(0)
+
+
+def _manifest(folder: Path) -> Target:
+    place, _ = _prepared(folder)
+    errors = (DataError, ValueError)  # of ignore labels
+    run = partial(_drained, "tfrecord", path=place)
+    return Target("manifest", [place.read_bytes()], [place], run, errors)
+
+
+def _record(folder: Path) -> Target:
+    """A record's content, which its checksums would keep from being read."""
+    _, shard = _prepared(folder)
+    place = folder / "record"
+    keys = ("boxes", "labels", "crowd", "area", "ids", "edges", "mask")
+
+    def run() -> None:
+        record = Record(decode(place.read_bytes()), "record")
+        size = record.sample(keys)["image"].shape[:2]
+        record.void_mask(size)
+        record.segments(size)
+
+    seeds = [RecordFile(shard, 2)[number] for number in (0, 1)]
+    return Target("record", seeds, [place], run, (DataError, ValueError))
+
+
 def _config(folder: Path) -> Target:
     place = folder / "experiment.yaml"
     seeds = data_seeds.experiments()
@@ -200,6 +244,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "voc_list": _voc_list,
     "voc_proposals": _voc_proposals,
     "masks": _masks,
+    "manifest": _manifest,
+    "record": _record,
     "caffemodel": _checkpoint("caffemodel", ".caffemodel", checkpoint_seeds.caffemodel),
     "pth_zip": _checkpoint("pth_zip", ".pth", checkpoint_seeds.pth_zip),
     "pth_legacy": _checkpoint("pth_legacy", ".pth", checkpoint_seeds.pth_legacy),

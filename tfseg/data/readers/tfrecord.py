@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfseg.data.readers.base import BaseReader, register_reader
-from tfseg.data.readers.files import complain
+from tfseg.data.readers.files import complain, is_file
 from tfseg.data.records.example import decode
 from tfseg.data.records.framing import RecordFile
 from tfseg.data.records.manifest import Manifest, Objects, read_manifest
@@ -107,7 +107,7 @@ class TfrecordReader(BaseReader):
 
 def _check_shards(manifest: Manifest, folder: Path) -> None:
     sizes = {
-        shard.file: path.stat().st_size if (path := folder / shard.file).is_file() else None
+        shard.file: path.stat().st_size if is_file(path := folder / shard.file) else None
         for shard in manifest.shards
     }
     missing = [name for name, size in sizes.items() if size is None]

@@ -4,16 +4,19 @@ import hashlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 from tfseg.data.readers.coco_panoptic import PanopticCategory
-from tfseg.data.readers.files import read_json
-from tfseg.data.sample import DataError
+from tfseg.data.readers.files import is_file, read_json
+from tfseg.data.sample import DataError, Sample
 
 #: the layout of shards and manifest
 VERSION = 1
+
+#: keys of samples of all readers of objects
+_OF_OBJECTS = ("boxes", "labels", "crowd", "area", "ids")
 
 
 class _Part(BaseModel):
@@ -37,7 +40,7 @@ class File(_Part):
     def is_in(self, folder: Path) -> bool:
         """Whether the folder has the file with this content."""
         path = folder / self.file
-        if not path.is_file() or path.stat().st_size != self.bytes:
+        if not is_file(path) or path.stat().st_size != self.bytes:
             return False
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
@@ -86,6 +89,14 @@ class Manifest(_Part):
     colors: tuple[tuple[int, int, int], ...] | None
     objects: Objects | None
     shards: tuple[Shard, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed = {"name", "image"} if self.objects is None else {"name", "image", *_OF_OBJECTS}
+        unknown = sorted(set(self.keys) - set(get_type_hints(Sample)))
+        if unknown or not needed <= set(self.keys):
+            raise ValueError(f"keys must have {sorted(needed)}, and no {unknown}")
+        return self
 
 
 def read_manifest(path: Path) -> Manifest:

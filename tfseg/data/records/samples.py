@@ -196,7 +196,7 @@ class Record:
     def _edges(self) -> np.ndarray:
         count, longest, _ = shape = self._numbers("edges/shape")
         counts = np.array(self._numbers("edges/counts"), np.int64)
-        if len(counts) != count or count * longest > MAX_SEGMENTS or min(shape) < 0:
+        if len(counts) != count or min(shape) < 0 or max(count, 1) * longest > MAX_SEGMENTS:
             raise ValueError(f"'edges' has the shape {shape}")
         edges = np.zeros((count, longest, 4), np.float32)
         kept = np.arange(longest) < counts[:, None]
