@@ -13,7 +13,7 @@ import benchmark_sizes
 import torch_peers
 from benchmark_models import measure
 from benchmark_table import contenders as rows_of
-from benchmark_table import facts, milliseconds
+from benchmark_table import facts, input_of, milliseconds
 from detector_contenders.inputs import DetectorJob
 from tabulate import tabulate
 from tqdm import tqdm
@@ -93,6 +93,10 @@ def growth_jobs() -> list[Job]:
     return sizes + [replace(usual, batch=batch) for batch in BATCHES]
 
 
+def _key(job: Job) -> str:
+    return records.key(job, PEER)
+
+
 def _contenders(job: Job) -> list[Contender]:
     own = [Contender("tfseg", benchmark.tfseg_session)]
     if job.mode == "infer":
@@ -138,7 +142,7 @@ def run(store: Path, runs: int, timeout: float) -> dict[str, dict[str, Any]]:
     jobs = [*headline_jobs("infer"), *headline_jobs("train"), *growth_jobs()]
     with tqdm(total=len(jobs), unit="job") as bar:
         for job in jobs:
-            name = records.key(job, PEER)
+            name = _key(job)
             bar.set_description(name)
             if name not in known:
                 known[name] = records.new(job, PEER, run=how, **_measure(job, runs, timeout))
@@ -154,12 +158,11 @@ def _time(row: dict[str, Any] | None) -> str:
     return f"{milliseconds(row['median_seconds'])} ({lower}..{upper})"
 
 
-def _row(job: Job, record: dict[str, Any]) -> list[str]:
+def _row(job: Job, record: dict[str, Any] | None) -> list[str]:
     """A line of a table; of a job that failed, how."""
-    size = f"{job.height} x {job.width}"
-    cells = [f"`{job.model}`", size if job.batch == 1 else f"{job.batch} of {size}"]
-    if "error" in record:
-        return [*cells, record["error"]["kind"], *[""] * 8]
+    cells = [f"`{job.model}`", input_of(job)]
+    if record is None or "error" in record:
+        return [*cells, "not measured" if record is None else record["error"]["kind"], *[""] * 8]
     rows = {row["name"]: row for row in rows_of(record)}
     peers = [row for name, row in rows.items() if name.startswith("torch")]
     best = min(peers, key=lambda row: row["median_seconds"])
@@ -197,7 +200,7 @@ COLUMNS = (
 
 
 def _table(jobs: list[Job], known: dict[str, dict[str, Any]], frozen: bool = True) -> str:
-    lines = [_row(job, known[records.key(job, PEER)]) for job in jobs]
+    lines = [_row(job, known.get(_key(job))) for job in jobs]
     heads = list(COLUMNS)
     if not frozen:
         for line in (heads, *lines):
@@ -207,13 +210,13 @@ def _table(jobs: list[Job], known: dict[str, dict[str, Any]], frozen: bool = Tru
 
 
 def document(known: dict[str, dict[str, Any]]) -> str:
-    """The Markdown of a complete run.
+    """The Markdown of a run, complete or not.
 
     Args:
         known: what `run` returned.
     """
     infer, train, growth = headline_jobs("infer"), headline_jobs("train"), growth_jobs()
-    own = [known[records.key(job, PEER)] for job in [*infer, *train, *growth]]
+    own = [known[key] for key in map(_key, [*infer, *train, *growth]) if key in known]
     return "".join(
         [
             HEAD.format(facts=facts(own)),

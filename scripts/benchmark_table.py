@@ -87,7 +87,8 @@ def _measured(found: Records, job: Job) -> tuple[dict[str, Any] | None, str, str
     return contenders(alone)[0], "", ratio
 
 
-def _input(job: Job) -> str:
+def input_of(job: Job) -> str:
+    """Batch and size."""
     size = f"{job.height} x {job.width}"
     return size if job.batch == 1 else f"{job.batch} of {size}"
 
@@ -95,7 +96,7 @@ def _input(job: Job) -> str:
 def _row(found: Records, model: str) -> list[str]:
     infer, train = benchmark_sizes.job(model, "infer"), benchmark_sizes.job(model, "train")
     row, absent, ratio = _measured(found, infer)
-    cells = [f"`{model}`", _input(infer)]
+    cells = [f"`{model}`", input_of(infer)]
     if row is None:
         cells += ["", absent, "", "", ratio]
     else:
@@ -108,7 +109,7 @@ def _row(found: Records, model: str) -> list[str]:
             ratio,
         ]
     row, absent, ratio = _measured(found, train)
-    cells.append(_input(train))
+    cells.append(input_of(train))
     if row is None:
         return [*cells, absent, "", ratio]
     peak = f"{row['peak_bytes'] / 2**20:.0f}"
