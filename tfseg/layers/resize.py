@@ -114,7 +114,9 @@ class PadLike(keras.layers.Layer):
         height, width = keras.ops.shape(like)[1:3]
         below = height - keras.ops.shape(x)[1]
         right = width - keras.ops.shape(x)[2]
-        return keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+        padded = keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+        # Of padding by tensors TensorFlow forgets the channels, which TensorFlow Lite must know.
+        return keras.ops.reshape(padded, (-1, height, width, x.shape[-1]))
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
