@@ -57,12 +57,20 @@ def after(seconds):
     return lambda: time.monotonic() > until
 
 
+def names(folder):
+    """The files of a folder, which comes and goes."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
 def while_writing(folder, step, seconds):
     """When so many seconds have passed since the checkpoint of a step was begun."""
     begun = []
 
     def ready():
-        if not begun and any(folder.glob(f"ckpt-{step}*")):
+        if not begun and any(name.startswith(f"ckpt-{step}") for name in names(folder)):
             begun.append(time.monotonic())
         return bool(begun) and time.monotonic() - begun[0] >= seconds
 
@@ -82,8 +90,7 @@ def main(folder, kills, seed):
         if done % 2 == 0:
             ready = while_writing(part, step + rng.randint(1, 6), rng.uniform(0, 0.01))
         killed = kill(process, ready)
-        torn = sorted(p.name for p in part.glob("*"))
-        print(json.dumps({"start": step, "killed": killed, "torn": torn}), flush=True)
+        print(json.dumps({"start": step, "killed": killed, "torn": names(part)}), flush=True)
         done += killed
         if not killed:  # it ended first: once more from the start
             run_dir.rename(folder / f"ended-{done}-{step}")
