@@ -78,7 +78,7 @@ class Sentinel:
         return list(command[:2]) == [sys.executable, "-P"] and str(command[2]).startswith(self._own)
 
     def _opens_amiss(self, path: Any, mode: Any, flags: Any) -> bool:
-        if isinstance(path, int):
+        if isinstance(path, int) or path == os.devnull:  # what subprocess opens, too
             return False
         writes = (isinstance(mode, str) and set(mode) & set("wax+")) or flags & _WRITES
         return bool(writes) or not os.path.realpath(path).startswith(self._readable)
