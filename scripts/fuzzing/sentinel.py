@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tfseg
+
 #: Events by the starts of their names.
 _FORBIDDEN = (
     *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.kill", "os.putenv"),
@@ -39,7 +41,7 @@ class Sentinel:
         places = (folder, project, sys.prefix, sys.base_prefix)
         self._readable = tuple(os.path.realpath(p) + os.sep for p in places)
         self._code = (*self._readable, "<frozen", "<__array_function__")
-        self._own = os.path.join(os.path.realpath(project / "tfseg"), "")
+        self._own = os.path.join(os.path.realpath(Path(tfseg.__file__).parent), "")
         self._armed = False
         self.seen: list[str] = []
         sys.addaudithook(self._hook)
