@@ -31,20 +31,20 @@ def _assert_same(model, folded, size=(9, 11)):
 
 
 @pytest.mark.parametrize(
-    "convolution",
+    ("kind", "options"),
     [
-        keras.layers.Conv2D(6, 3, padding="same"),
-        keras.layers.Conv2D(6, 3, strides=2, use_bias=False),
-        keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False),
-        keras.layers.Conv2DTranspose(6, 4, strides=2),
-        GroupedConv2D(6, 3, groups=2, use_bias=False),
-        WideConv2D(6, 3, dilation_rate=3, padding="same"),
+        (keras.layers.Conv2D, {"filters": 6, "kernel_size": 3, "padding": "same"}),
+        (keras.layers.Conv2D, {"filters": 6, "kernel_size": 3, "strides": 2, "use_bias": False}),
+        (keras.layers.DepthwiseConv2D, {"kernel_size": 3, "depth_multiplier": 2}),
+        (keras.layers.Conv2DTranspose, {"filters": 6, "kernel_size": 4, "strides": 2}),
+        (GroupedConv2D, {"filters": 6, "kernel_size": 3, "groups": 2, "use_bias": False}),
+        (WideConv2D, {"filters": 6, "kernel_size": 3, "dilation_rate": 3, "padding": "same"}),
     ],
     ids=["biased", "strided", "depthwise", "transposed", "grouped", "wide"],
 )
-def test_norm_behind_a_convolution(convolution):
+def test_norm_behind_a_convolution(kind, options):
     x = keras.Input((None, None, 4))
-    y = keras.layers.ReLU()(Norm(epsilon=1e-3)(convolution(x)))
+    y = keras.layers.ReLU()(Norm(epsilon=1e-3)(kind(**options)(x)))
     model = _randomised(keras.Model(x, keras.layers.Conv2D(2, 1)(y)))
     folded = fold_norms(model)
     assert not _norms(folded)

@@ -77,6 +77,17 @@ def test_hostile_npz(tmp_path, content, message):
         read_weights(tmp_path / "x.npz")
 
 
+def test_an_entry_that_reaches_beyond_the_archive_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, w=np.zeros(8, np.float32))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02") + 20  # the compressed size in the archive's directory
+    data[place : place + 4] = (2**31).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="entries overlap or reach beyond its end"):
+        read_weights(path)
+
+
 def test_a_compression_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("tfseg.weights.common.MAX_BYTES", 2**20)
     np.savez_compressed(tmp_path / "x.npz", w=np.zeros(2**19, np.float32))

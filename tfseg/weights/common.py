@@ -72,6 +72,9 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             methods = {entry.compress_type for entry in file.infolist()}
             if not methods <= {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise WeightsError(f"{path} is packed with a method that NumPy and torch never use")
+            # What zipfile asks of the file at once, and makes room for.
+            if sum(entry.compress_size for entry in file.infolist()) > path.stat().st_size:
+                raise WeightsError(f"{path}: its entries overlap or reach beyond its end")
             check_total(path, (entry.file_size for entry in file.infolist()))
             yield file
     except WeightsError:
