@@ -26,7 +26,7 @@ def fold_norms(model: keras.Model) -> keras.Model:
     if not norms:
         return model
     if isinstance(model, keras.Sequential):
-        model = keras.Model(model.input, model.output, name=model.name)
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     convolutions = {convolution: norm for norm, convolution in norms.items()}
 
     def clone(layer: Any) -> Any:
