@@ -67,34 +67,9 @@ def main(
         raise click.UsageError("give MODEL and --size, or --suite without them")
     if suite:
         _suite(report or Path("runs") / "benchmark-suite.json", runs, timeout, out)
-    else:
-        _one(model, size, batch, mode, against, freeze, num_classes, runs, report)
-
-
-def _suite(store: Path, runs: int, timeout: float, out: Path) -> None:
-    if missing := [name for name in PEERS if importlib.util.find_spec(name) is None]:
-        raise click.UsageError(f"not installed: {', '.join(missing)}; pip install -e .[bench]")
-    store.parent.mkdir(parents=True, exist_ok=True)
-    if not out.parent.is_dir():
-        raise click.BadParameter(f"{out.parent} is no folder to write {out.name} to")
-    try:
-        found = benchmark_suite.run(store, runs, timeout)
-    except ValueError as e:
-        raise click.ClickException(str(e)) from e
-    out.write_text(benchmark_suite.document(found), encoding="utf-8")
-
-
-def _one(
-    model: str,
-    size: tuple[int, int],
-    batch: int,
-    mode: str,
-    against: str | None,
-    freeze: bool,
-    num_classes: int | None,
-    runs: int,
-    report: Path | None,
-) -> None:
+        return
+    assert model is not None
+    assert size is not None
     known = list_models()
     if model not in known:
         raise click.BadParameter(f"unknown model {model!r}; {suggest(model, known)}")
@@ -120,6 +95,19 @@ def _one(
     print(benchmark.table(result))
     if report is not None:
         report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def _suite(store: Path, runs: int, timeout: float, out: Path) -> None:
+    if missing := [name for name in PEERS if importlib.util.find_spec(name) is None]:
+        raise click.UsageError(f"not installed: {', '.join(missing)}; pip install -e .[bench]")
+    store.parent.mkdir(parents=True, exist_ok=True)
+    if not out.parent.is_dir():
+        raise click.BadParameter(f"{out.parent} is no folder to write {out.name} to")
+    try:
+        found = benchmark_suite.run(store, runs, timeout)
+    except ValueError as e:
+        raise click.ClickException(str(e)) from e
+    out.write_text(benchmark_suite.document(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
