@@ -1,6 +1,7 @@
 """DeconvNet's training windows, on a small VOC drawn here and on real VOC images."""
 
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -111,6 +112,11 @@ def test_proposals_that_are_wrong(root, tmp_path):
         open_reader("voc_proposals", root=root, proposals=path)
     path.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(DataError, match=r"no \.npz file"):
+        open_reader("voc_proposals", root=root, proposals=path)
+    with zipfile.ZipFile(path, "w") as file:  # NumPy gives such an entry's bytes
+        file.writestr("a.npy", b"no array")
+        file.writestr("b.npy", b"no array")
+    with pytest.raises(DataError, match="2 images have proposals that are no numbers"):
         open_reader("voc_proposals", root=root, proposals=path)
 
 

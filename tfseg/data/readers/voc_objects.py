@@ -221,7 +221,8 @@ class VocProposals(_Windows):
         names = [pair.name for pair in self._pairs]
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in names if name in file}
+                # Of an entry that is no array NumPy gives the bytes.
+                arrays = {name: np.asarray(file[name]) for name in names if name in file}
         # NumPy and zipfile raise errors of many types on damaged files, and document few.
         except Exception as e:
             raise DataError(f"the proposals {path} are no .npz file: {e}") from e
