@@ -124,7 +124,7 @@ def _measure(job: Job, runs: int, timeout: float) -> dict[str, Any]:
 
 
 def run(store: Path, runs: int, timeout: float) -> dict[str, dict[str, Any]]:
-    """Measures what the store lacks.
+    """Measures what the store lacks, and again what failed.
 
     Args:
         store: the JSON file, rewritten after each job.
@@ -144,7 +144,7 @@ def run(store: Path, runs: int, timeout: float) -> dict[str, dict[str, Any]]:
         for job in jobs:
             name = _key(job)
             bar.set_description(name)
-            if name not in known:
+            if "result" not in known.get(name, {}):
                 known[name] = records.new(job, PEER, run=how, **_measure(job, runs, timeout))
                 records.save(store, known)
             bar.update()
