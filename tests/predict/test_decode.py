@@ -137,3 +137,17 @@ def test_mutated_files_are_decoded_or_refused():
         except tf.errors.InvalidArgumentError:
             refused += 1
     assert 0 < refused < 300
+
+
+def test_graph_optimizers_take_what_decodes(capfd):
+    """They say what they fail on, and then leave the whole graph as it is."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    def network(files):
+        images, _ = decode_all(files)
+        image = tf.cast(images.read(0), tf.float32)[None]
+        return tf.nn.conv2d(image, tf.ones((3, 3, 3, 4)), 1, "SAME")
+
+    file = tf.io.encode_jpeg(tf.zeros((8, 8, 3), tf.uint8))
+    assert network(file[None]).shape == (1, 8, 8, 4)
+    assert "layout failed" not in capfd.readouterr().err

@@ -113,7 +113,7 @@ def declared_size(file: tf.Tensor) -> tf.Tensor:
         )
         with tf.control_dependencies([check]):
             digits = tf.cast(tf.reshape(head[16:], (2, 4)), tf.int64)
-        return tf.reduce_sum(digits * [256**3, 256**2, 256, 1], axis=1)[::-1]
+        return tf.reverse(tf.reduce_sum(digits * [256**3, 256**2, 256, 1], axis=1), [0])
 
     return tf.cond(tf.io.is_jpeg(file), jpeg, png)
 
@@ -134,8 +134,13 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
         """An unsigned number of some bytes; beyond the end all are as the last byte."""
         places = tf.clip_by_value(place[..., None] + tf.range(size, dtype=tf.int64), 0, last)
         digits = tf.cast(tf.gather(data, places), tf.int64)
-        powers = tf.constant([256**n for n in range(size)], tf.int64)
-        return tf.reduce_sum(digits * tf.where(little, powers, powers[::-1]), axis=-1)
+        powers = [256**n for n in range(size)]
+        # Written out: TensorFlow's layout optimizer takes a constant that is turned for a shape,
+        # and gives up the whole graph.
+        weights = tf.where(
+            little, tf.constant(powers, tf.int64), tf.constant(powers[::-1], tf.int64)
+        )
+        return tf.reduce_sum(digits * weights, axis=-1)
 
     def is_exif(start: tf.Tensor) -> tf.Tensor:
         name = tf.gather(data, tf.minimum(start + 4 + tf.range(6, dtype=tf.int64), last))
