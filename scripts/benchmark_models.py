@@ -6,7 +6,7 @@ that was interrupted continues.
 
 import fnmatch
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,14 @@ def plan(models: Sequence[str], modes: Sequence[str], against: str | None) -> li
 
 
 def measure(job: Job, contenders: list[Contender], runs: int, timeout: float) -> dict[str, Any]:
-    """The content of a record: ``result``, as `benchmark.run` gives it, or ``error``."""
+    """The content of a record of `benchmark.run`; see `recorded`."""
+    return recorded(lambda: benchmark.run(job, contenders, runs, timeout=timeout), timeout)
+
+
+def recorded(run: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
+    """The content of a record: ``result``, as ``run`` gives it, or ``error``."""
     try:
-        result = benchmark.run(job, contenders, runs, timeout=timeout)
+        result = run()
     except OutOfMemory as e:
         return {"error": {"kind": "out of memory", "message": str(e)}}
     except OutOfTime as e:

@@ -11,7 +11,7 @@ import benchmark_detectors
 import benchmark_records as records
 import benchmark_sizes
 import torch_peers
-from benchmark_models import measure
+from benchmark_models import measure, recorded
 from benchmark_table import contenders as rows_of
 from benchmark_table import facts, input_of, milliseconds
 from detector_contenders.inputs import DetectorJob
@@ -115,12 +115,7 @@ def _measure(job: Job, runs: int, timeout: float) -> dict[str, Any]:
     if not isinstance(job, DetectorJob):
         return measure(job, _contenders(job), runs, timeout)
     chosen = benchmark_detectors.contenders("tensorflow", freeze=job.mode == "infer")
-    try:
-        result = benchmark_detectors.measure(job, chosen, runs, parts=False)
-    except benchmark.BenchmarkError as error:
-        return {"error": {"kind": "failed", "message": str(error)}}
-    del result["job"]
-    return {"result": result}
+    return recorded(lambda: benchmark_detectors.measure(job, chosen, runs, parts=False), timeout)
 
 
 def run(store: Path, runs: int, timeout: float) -> dict[str, dict[str, Any]]:

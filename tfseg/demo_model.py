@@ -1,6 +1,5 @@
 """Exports and run folders as what a page shows: an image's picture and its table."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +14,11 @@ from tfseg.data.io import decode_image
 from tfseg.data.sample import DataError
 from tfseg.detection import is_detector
 from tfseg.detection_inference import make_test_predictor
-from tfseg.exported import export_combiner, export_detections, version_folder
+from tfseg.exported import LoadedExport, export_combiner, version_folder
 from tfseg.predict.detection_files import draw_detections
-from tfseg.predict.detections import Detections
+from tfseg.predict.detections import Detections, export_detections
 from tfseg.predict.panoptic import Combiner
 from tfseg.predict.panoptic_files import draw_panoptic
-from tfseg.saved_model import INFO
 from tfseg.visualize import overlay, palette
 from tfseg.visualize_instances import instance_colors
 
@@ -226,24 +224,20 @@ def open_model(path: Path) -> DemoModel:
 
 
 def _of_export(path: Path) -> DemoModel:
-    info = json.loads((path / "assets.extra" / INFO).read_text(encoding="utf-8"))
-    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
-    names = info["classes"] or [str(label) for label in range(info["num_classes"])]
+    export = LoadedExport(path)
+    info, names = export.info, export.names
 
     def answer(image: np.ndarray) -> dict[str, np.ndarray]:
-        # Of this signature gray networks take colours, too.
-        found = serve(image_bytes=tf.io.encode_png(image, compression=1)[None])
-        return {name: value[0].numpy() for name, value in found.items()}
+        return {name: value[0] for name, value in export([image]).items()}
 
-    if "probabilities" in serve.structured_outputs:
-        colors = None if info["colors"] is None else np.array(info["colors"], np.uint8)
-        finder = _semantic(lambda image: answer(image)["probabilities"], names, colors)
+    if export.is_semantic:
+        finder = _semantic(lambda image: answer(image)["probabilities"], names, export.colors)
     else:
         finder = _objects(
             lambda image: export_detections(answer(image), image.shape[:2], info["style"]),
             names,
             [(a, b) for a, b in info["skeleton"]],
-            export_combiner(info.get("category_ids"), names, info.get("stuff")),
+            export.combiner,
             config.Detect().score_threshold,
         )
     return DemoModel(

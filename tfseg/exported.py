@@ -16,13 +16,11 @@ from tfseg.data.io import write_label_png
 from tfseg.detection import make_combiner
 from tfseg.ops.panoptic import rgb_from_ids
 from tfseg.predict.detection_files import coco_results, image_id
-from tfseg.predict.detections import Detections
+from tfseg.predict.detections import export_detections
 from tfseg.predict.panoptic import Combiner
 from tfseg.predict.panoptic_files import segments_info
 from tfseg.saved_model import INFO
 from tfseg.visualize import palette
-
-_OBJECT_PARTS = ("boxes", "scores", "classes", "masks", "keypoints")
 
 
 def version_folder(path: Path) -> Path:
@@ -44,18 +42,6 @@ def version_folder(path: Path) -> Path:
     return newest
 
 
-def export_detections(
-    answer: Mapping[str, np.ndarray], size: tuple[int, int], style: Any
-) -> Detections:
-    """What an export answers for one image of (height, width)."""
-    count = int(answer["num_detections"])
-    parts = {name: answer[name][:count] for name in _OBJECT_PARTS if name in answer}
-    semantic = answer.get("semantic")
-    if semantic is not None:
-        semantic = semantic[: size[0], : size[1]]
-    return Detections(size, **parts, semantic=semantic, style=style)
-
-
 def export_combiner(
     category_ids: Sequence[int] | None,
     names: Sequence[str],
@@ -70,6 +56,37 @@ def export_combiner(
     return make_combiner(section or config.Combine(), things, kinds)
 
 
+class LoadedExport:
+    """An export as it is, with what its model_info.json says.
+
+    Attributes:
+        info: the content of that file.
+        names: by class; numbers where the export has none.
+        colors: uint8 (num_classes, 3) of a semantic model; None: it has none of its own.
+        combiner: of a panoptic model.
+        is_semantic: whether it labels pixels alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Loads the export of a version folder."""
+        self.info = json.loads((path / "assets.extra" / INFO).read_text(encoding="utf-8"))
+        self._model = tf.saved_model.load(str(path))  # alive as long as its signature is used
+        self._serve = self._model.signatures["serving_default"]
+        self.is_semantic = "probabilities" in self._serve.structured_outputs
+        count, colors = self.info["num_classes"], self.info.get("colors")
+        self.names = self.info["classes"] or [str(label) for label in range(count)]
+        self.colors = None if colors is None else np.array(colors, np.uint8)
+        self.combiner = export_combiner(
+            self.info.get("category_ids"), self.names, self.info.get("stuff")
+        )
+
+    def __call__(self, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What the signature of files answers to images uint8 (H, W, 3) or (H, W, 1)."""
+        # Of this signature gray networks take colours, too.
+        files = tf.stack([tf.io.encode_png(image, compression=1) for image in images])
+        return {name: value.numpy() for name, value in self._serve(image_bytes=files).items()}
+
+
 class ExportedModel:
     """An export, whose answers are what `tfseg predict` writes, as JSON has it."""
 
@@ -80,15 +97,9 @@ class ExportedModel:
             path: see `version_folder`.
             score_threshold: only objects of a higher score are given.
         """
-        path = version_folder(path)
-        info = json.loads((path / "assets.extra" / INFO).read_text(encoding="utf-8"))
-        self._model = tf.saved_model.load(str(path))  # alive as long as its signature is used
-        self._serve = self._model.signatures["serving_default"]
-        self._threshold, self._info = score_threshold, info
-        self._names = info["classes"] or [str(label) for label in range(info["num_classes"])]
-        self._combiner = export_combiner(info.get("category_ids"), self._names, info.get("stuff"))
-        colors = info.get("colors")
-        self._colors = palette(len(self._names)) if colors is None else np.array(colors, np.uint8)
+        self._export, self._threshold = LoadedExport(version_folder(path)), score_threshold
+        colors = self._export.colors
+        self._colors = palette(len(self._export.names)) if colors is None else colors
 
     def __call__(self, images: Sequence[np.ndarray], names: Sequence[str]) -> list[dict[str, Any]]:
         """The answers to images of one size, each what JSON holds.
@@ -105,13 +116,10 @@ class ExportedModel:
         Raises:
             tf.errors.InvalidArgumentError: a size that the network does not take.
         """
-        # Of this signature gray networks take colours, too.
-        files = tf.stack([tf.io.encode_png(image, compression=1) for image in images])
-        found = dict(self._serve(image_bytes=files))
-        if "labels" in found:
-            labels, sizes = found["labels"].numpy(), found["sizes"].numpy()
-            return [self._labels(one[:h, :w]) for one, (h, w) in zip(labels, sizes, strict=True)]
-        arrays = {key: value.numpy() for key, value in found.items()}
+        arrays = self._export(images)
+        if self._export.is_semantic:
+            pairs = zip(arrays["labels"], arrays["sizes"], strict=True)
+            return [self._labels(one[:h, :w]) for one, (h, w) in pairs]
         size = (images[0].shape[0], images[0].shape[1])
         return [
             self._objects({key: value[row] for key, value in arrays.items()}, size, name)
@@ -126,14 +134,15 @@ class ExportedModel:
     def _objects(
         self, answer: Mapping[str, np.ndarray], size: tuple[int, int], name: str
     ) -> dict[str, Any]:
-        objects = export_detections(answer, size, self._info["style"]).above(self._threshold)
-        ids = self._info.get("category_ids")
+        info, combiner = self._export.info, self._export.combiner
+        objects = export_detections(answer, size, info["style"]).above(self._threshold)
+        ids = info.get("category_ids")
         found: dict[str, Any] = {
             "image_id": image_id(name),
-            "results": coco_results(objects, name, self._names, ids),
+            "results": coco_results(objects, name, self._export.names, ids),
         }
-        if self._combiner is not None:
-            numbers, segments = self._combiner(objects)
+        if combiner is not None:
+            numbers, segments = combiner(objects)
             out = io.BytesIO()
             Image.fromarray(rgb_from_ids(numbers)).save(out, format="PNG")
             found |= {"panoptic_png": _text(out), "segments_info": segments_info(segments)}

@@ -1,6 +1,6 @@
 """What a detector found in one image, in that image's pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -205,3 +205,19 @@ def _interpolation(low: float, high: float, cells: int, pixels: int) -> tuple[in
     places = (np.arange(first, last, dtype=np.float32) + 0.5 - low) / (high - low) * cells - 0.5
     distances = np.abs(places[:, None] - np.arange(cells, dtype=np.float32))
     return first, np.maximum(1 - distances, 0).astype(np.float32)
+
+
+#: of an answer, what has a row for each object
+_OBJECT_PARTS = ("boxes", "scores", "classes", "masks", "keypoints")
+
+
+def export_detections(
+    answer: Mapping[str, np.ndarray], size: tuple[int, int], style: Any
+) -> Detections:
+    """What an export answers for one image of (height, width)."""
+    count = int(answer["num_detections"])
+    parts = {name: answer[name][:count] for name in _OBJECT_PARTS if name in answer}
+    semantic = answer.get("semantic")
+    if semantic is not None:
+        semantic = semantic[: size[0], : size[1]]
+    return Detections(size, **parts, semantic=semantic, style=style)

@@ -89,19 +89,14 @@ def _colors(facts: Mapping[str, Any], count: int) -> np.ndarray:
 
 
 def _draw_objects(image: np.ndarray, answer: Answer, facts: Mapping[str, Any]) -> np.ndarray:
-    from tfseg.predict import Detections, draw_detections  # imports TensorFlow
+    from tfseg.predict import draw_detections  # imports TensorFlow
+    from tfseg.predict.detections import export_detections
 
-    count = int(answer["num_detections"][0])
-    semantic = None
-    if "semantic_png_bytes" in answer:
-        semantic = decode_labels(answer["semantic_png_bytes"][0])
-    elif "semantic" in answer:
-        semantic = answer["semantic"][0]
-    rows = {name: answer[name][0, :count] for name in ("boxes", "scores", "classes")}
-    parts = {name: answer[name][0, :count] for name in ("masks", "keypoints") if name in answer}
+    row = {name: value[0] for name, value in answer.items()}
+    if "semantic_png_bytes" in row:
+        row["semantic"] = decode_labels(row["semantic_png_bytes"])
     size = (image.shape[0], image.shape[1])
-    style = facts.get("style", "detectron2")
-    found = Detections(size, **rows, **parts, semantic=semantic, style=style)
+    found = export_detections(row, size, facts.get("style", "detectron2"))
     names = _names(facts, int(found.classes.max(initial=0)) + 1)
     skeleton = [(a, b) for a, b in facts.get("skeleton") or ()]
     return draw_detections(image, found, names, skeleton=skeleton)
