@@ -9,6 +9,8 @@ import tensorflow as tf
 import tfseg
 from tfseg.data.io import read_image
 from tfseg.export_formats import check_export_file, export_file
+from tfseg.layers.resize import CropLike, PadToMultiple
+from tfseg.layers.unpool import MaxUnpool2D
 from tfseg.registry import Preprocessing
 from tfseg.train.precision import building_in
 
@@ -39,6 +41,19 @@ def test_a_tflite_file_answers_as_the_model(tmp_path):
     assert facts["outputs"]["labels"]["dtype"] == "int32"
     with pytest.raises(FileExistsError, match="1 exists"):
         export_file(model, tmp_path / "phone", format="tflite", preprocessing=BGR, version=1)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_padding_and_unpooling_are_written(tmp_path, format):
+    x = keras.Input((None, None, 3))
+    padded = PadToMultiple(8)(x)
+    pooled = keras.layers.MaxPooling2D(padding="same")(padded)
+    y = CropLike(0)([MaxUnpool2D()([pooled, padded]), x])
+    model = keras.Model(x, keras.layers.Conv2D(4, 3, padding="same")(y), name="padding")
+    path = export_file(model, tmp_path / "file", format=format, preprocessing=BGR)
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((17, 16), (24, 23))]
+    assert check_export_file(path, model, images, preprocessing=BGR) < 1e-5
 
 
 def test_what_a_format_has_no_operators_for_is_named(tmp_path):

@@ -162,9 +162,12 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         height, width = keras.ops.shape(x)[1:3]
-        return keras.ops.pad(
-            x, ((0, 0), (0, -height % self.multiple), (0, -width % self.multiple), (0, 0))
-        )
+        # Not -height % multiple, of which ONNX files take the remainder of C, below zero.
+        below = (self.multiple - height % self.multiple) % self.multiple
+        right = (self.multiple - width % self.multiple) % self.multiple
+        padded = keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
+        # As in PadLike.
+        return keras.ops.reshape(padded, (-1, height + below, width + right, x.shape[-1]))
 
     def compute_output_shape(self, shape: Any) -> Any:
         def side(n: int | None) -> int | None:

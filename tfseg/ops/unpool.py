@@ -15,14 +15,14 @@ def argmax_places(x: Any) -> Any:
         x: float (B, H, W, C).
 
     Returns:
-        uint8 (B, ceil(H / 2), ceil(W / 2), C): 0 upper left, 1 upper right, 2 lower left, 3 lower
+        int8 (B, ceil(H / 2), ceil(W / 2), C): 0 upper left, 1 upper right, 2 lower left, 3 lower
         right. It has no gradient.
     """
     height, width = ops.shape(x)[1:3]
     x = ops.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=float("-inf"))
     best = x[:, 0::2, 0::2]
     # Not int32, whose comparisons TensorFlow moves from the GPU to the CPU.
-    places = ops.zeros_like(best, dtype="uint8")
+    places = ops.zeros_like(best, dtype="int8")
     for place, (row, column) in enumerate(((0, 1), (1, 0), (1, 1)), start=1):
         other = x[:, row::2, column::2]
         wins = ops.greater(other, best)
@@ -36,7 +36,7 @@ def max_unpool(x: Any, places: Any, size: tuple[Any, Any]) -> Any:
 
     Args:
         x: float (B, h, w, C).
-        places: uint8 (B, h, w, C) as `argmax_places` gives them.
+        places: int8 (B, h, w, C) as `argmax_places` gives them.
         size: (H, W) of the map that was pooled: 2 h or 2 h - 1 rows, columns alike.
 
     Returns:
