@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -45,6 +47,18 @@ def _model(name: str, seed: int = 0) -> object:
     return model
 
 
+def _size(network: Any) -> tuple[int, int]:
+    """A height and width that the network takes, wider than the widest dilation of any."""
+    height, width = network.input_size
+    if height is not None:
+        return height, width
+    for side in range(321, 449):
+        with suppress(ValueError):  # Keras': smaller than the border that the network loses
+            network.output_size(side, side)
+            return side, side
+    raise ValueError(f"{network.model.name} takes none of the sizes tried")
+
+
 def _measure(name: str, photograph: Path) -> dict[str, object]:
     """A network's row."""
     import numpy as np
@@ -53,13 +67,12 @@ def _measure(name: str, photograph: Path) -> dict[str, object]:
     from tfseg.data.io import read_image
     from tfseg.export_formats import check_export_file, export_file
     from tfseg.predict.graph import WholeImage
-    from tfseg.predict.tiles import whole_side
     from tfseg.train.precision import building_in
 
     model = _model(name)
     preprocessing = model.spec.preprocessing
     network = WholeImage(model, preprocessing)
-    height, width = whole_side(network)
+    height, width = _size(network)
     image = read_image(photograph)
     image = tf.image.resize(image, (height, width)).numpy().astype(np.uint8)
     if preprocessing.num_channels == 1:
