@@ -1,11 +1,6 @@
 """HDF5 files, read by a process of their own."""
 
-import json
-import math
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfseg import child
 from tfseg.weights.common import MAX_BYTES, WeightsError, from_bfloat16
 
 _PROGRAM = Path(__file__).with_name("hdf5_child.py")
@@ -51,32 +47,19 @@ def read(path: Path) -> dict[str, Item]:
         WeightsError: a file that is cut off or damaged, that refers to other files, or that is
             larger than `MAX_BYTES`.
     """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    # -P: this folder's modules are not to be taken for other packages'.
-    command = [sys.executable, "-P", str(_PROGRAM), str(path), str(MAX_BYTES)]
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        ) as process,
+        child.start(_PROGRAM, str(path), str(MAX_BYTES), stderr=errors) as process,
     ):
         assert process.stdout is not None
         try:
             return _received(path, process.stdout)
-        except _CutOff:
+        except EOFError:
             code = process.wait()
             errors.seek(0)
             raise WeightsError(f"{path} is damaged: {_reason(code, errors.read())}") from None
         finally:
             process.kill()
-
-
-class _CutOff(Exception):
-    """The other process ended in the middle."""
 
 
 def _reason(code: int, errors: bytes) -> str:
@@ -89,10 +72,7 @@ def _reason(code: int, errors: bytes) -> str:
 
 
 def _received(path: Path, stream: IO[bytes]) -> dict[str, Item]:
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        raise _CutOff
-    head = json.loads(line)
+    head = child.told(stream)
     if "refused" in head:
         raise WeightsError(f"{path} is cut off or no HDF5 file of numbers: {head['refused']}")
     return {
@@ -107,14 +87,5 @@ def _array(told: dict[str, Any] | None, stream: IO[bytes]) -> np.ndarray | None:
     if told is None or told["dtype"] is None:
         return None
     bfloat16 = told["dtype"] == "V2"
-    dtype = np.dtype("<u2" if bfloat16 else told["dtype"])
-    data = bytearray(math.prod(told["shape"]) * dtype.itemsize)
-    view = memoryview(data)
-    while view:
-        count = stream.readinto(view)  # type: ignore[attr-defined]
-        if not count:
-            raise _CutOff
-        view = view[count:]
-    values = np.frombuffer(data, dtype).reshape(told["shape"])
-    values.flags.writeable = False
+    values = child.array(stream, "<u2" if bfloat16 else told["dtype"], told["shape"])
     return from_bfloat16(values) if bfloat16 else values

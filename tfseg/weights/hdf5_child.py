@@ -14,9 +14,6 @@ import os
 import resource
 import sys
 
-# Threads of a BLAS that nothing here uses reserve gigabytes of addresses.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
 import h5py
 import numpy as np
 

@@ -1,17 +1,16 @@
 """SBD's .mat files, read by a process of their own."""
 
 import json
-import math
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfseg import child
 from tfseg.data.sample import DataError
 
 #: for one file, of which the process reads hundreds a second
@@ -58,15 +57,7 @@ class MatReader:
     def _started(self) -> "subprocess.Popen[bytes]":
         # A forked process must not talk through its parent's pipes.
         if self._process is None or self._owner != os.getpid():
-            paths = os.pathsep.join(p for p in sys.path if p)
-            # -P: this folder's modules are not to be taken for other packages'.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM)],
-                env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            self._process = child.start(_PROGRAM, stdin=subprocess.PIPE)
             self._owner = os.getpid()
         return self._process
 
@@ -76,15 +67,10 @@ def _asked(process: "subprocess.Popen[bytes]", path: Path) -> np.ndarray:
     stdout: Any = process.stdout
     stdin.write(json.dumps(os.fspath(path.absolute())).encode() + b"\n")
     stdin.flush()
-    line = stdout.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    told = json.loads(line)
+    told = child.told(stdout)
     if "refused" in told:
         raise DataError(f"{path} {told['refused']}")
-    dtype = np.dtype(told["dtype"])
-    data = stdout.read(math.prod(told["shape"]) * dtype.itemsize)
-    return np.frombuffer(data, dtype).reshape(told["shape"])
+    return child.array(stdout, **told)
 
 
 def _reason(code: int) -> str:
