@@ -109,17 +109,6 @@ def _run_model(run: Path, experiment: Any, weights: str) -> Any:
     return experiments.build_model(experiment, path)
 
 
-def _predictor(run: Path, experiment: Any, model: Any, progress: bool) -> Any:
-    """What the run's config says, with the counts of labels that it may need."""
-    from tfseg import experiment as experiments
-    from tfseg import runs
-
-    pixels = None
-    if experiment.predict.label_boost > 0:
-        pixels = runs.label_pixels(run, experiment, progress=progress)
-    return experiments.make_predictor(model, experiment.predict, pixels)
-
-
 @main.command()
 @click.argument("run", type=FOLDER)
 @_WEIGHTS
@@ -166,7 +155,7 @@ def evaluate(
             progress=progress,
         )
         return
-    predictor = _predictor(run, experiment, model, progress)
+    predictor = experiments.run_predictor(run, experiment, model, progress=progress)
     sheet = evaluation.Pictures(reader, pictures)
     scores = evaluation.evaluate(
         predictor, reader, experiment.metrics, progress=progress, on_prediction=sheet
@@ -216,6 +205,7 @@ def predict(
     for path in images:
         files += image_files(path).values() if path.is_dir() else [path]
     experiment, model = _load_run(run, assignments, weights)
+    from tfseg import experiment as experiments
     from tfseg import runs
     from tfseg.detection import is_detector
 
@@ -230,7 +220,7 @@ def predict(
 
     known = runs.labels(run)
     written = predict_files(
-        _predictor(run, experiment, model, progress),
+        experiments.run_predictor(run, experiment, model, progress=progress),
         files,
         out,
         classes=known.names,

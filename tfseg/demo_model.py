@@ -263,9 +263,7 @@ def _of_run(run: Path) -> DemoModel:
             experiment.detect.score_threshold,
         )
     else:
-        boosts = experiment.predict.label_boost > 0
-        pixels = runs.label_pixels(run, experiment) if boosts else None
-        predictor = experiments.make_predictor(model, experiment.predict, pixels)
+        predictor = experiments.run_predictor(run, experiment, model)
         finder = _semantic(predictor, known.names, known.colors)
     network = model.spec.name
     facts = _facts(registry.entry(network).task, network, known.names, model.count_params())

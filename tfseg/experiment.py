@@ -134,6 +134,15 @@ def make_predictor(
     return RefinedPredictor(predictor, crf)
 
 
+def run_predictor(
+    run_dir: Path, experiment: config.Experiment, model: keras.Model, *, progress: bool = True
+) -> ImagePredictor:
+    """`make_predictor` with the pixel counts that it may need, of a run's `runs.label_pixels`."""
+    boosts = experiment.predict.label_boost > 0
+    pixels = runs.label_pixels(run_dir, experiment, progress=progress) if boosts else None
+    return make_predictor(model, experiment.predict, pixels)
+
+
 def _plain_predictor(model: keras.Model, section: config.Predict) -> ImagePredictor:
     preprocessing, found = model.spec.preprocessing, section.proposals
     if found is None:
