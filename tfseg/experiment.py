@@ -27,7 +27,7 @@ from tfseg.predict.proposals import ProposalPredictor, edge_boxes
 from tfseg.registry import Preprocessing, suggest
 from tfseg.train import Outcome, Trainer, make_strategy
 from tfseg.train.batch_statistics import estimate_batch_statistics
-from tfseg.train.checkpoints import save_weights
+from tfseg.train.checkpoints import write_whole
 from tfseg.train.locks import RunLock
 from tfseg.train.precision import building_in
 from tfseg.train.workers import is_chief, own_folder
@@ -322,7 +322,7 @@ def measure_batch_statistics(
         model = build_model(experiment, path)
         freeze_layers(model, experiment.train.frozen)
         estimate_batch_statistics(model, (batch["image"] for batch in dataset), steps)
-        save_weights(model, path)
+        write_whole(path, model.save_weights)
     finally:
         lock.release()
 

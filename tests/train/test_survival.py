@@ -15,7 +15,6 @@ from tiny import network, score, train_settings, trainer
 
 from tfseg import runs
 from tfseg.train import RunDirError, SaveError, checkpoints
-from tfseg.train import trainer as trainers
 from tfseg.train.locks import RunLock
 
 SETTINGS = {"steps": 8, "checkpoint_every": 2, "keep_checkpoints": 3}
@@ -279,7 +278,7 @@ def test_last_weights_tell_their_step(run_dir, tmp_path):
         raise Kill
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainers, "save_weights", killed)
+        patch.setattr(type(made.model), "save_weights", killed)
         with pytest.raises(Kill):
             made.run()
     assert names(run_dir)[-1] == "ckpt-8.index" or runs.trained_steps(run_dir) == 8

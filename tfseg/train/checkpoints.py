@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -169,30 +170,19 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that a killed process leaves either the old or the new one.
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file so that a killed process leaves either the old or the new one.
+
+    Args:
+        path: the file.
+        write: as a model's ``save_weights``, writes what it is given the path of.
 
     Raises:
         SaveError: it could not be written; the old one is whole.
     """
-    part = path.with_name(f"{path.name}.part")
-    with writing(path):
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-
-
-def save_weights(model: keras.Model, path: Path) -> None:
-    """`model.save_weights`, but a killed process leaves the old file whole.
-
-    Args:
-        path: ends in ".weights.h5".
-
-    Raises:
-        SaveError: it could not be written; the old file is whole.
-    """
     part = path.with_name(f"part.{path.name}")
     with writing(path):
-        model.save_weights(part)
+        write(part)
         os.replace(part, path)
 
 
@@ -226,7 +216,7 @@ class Best:
             )
         value = float(scores[self.metric])
         if self.value is None or value > self.value:
-            save_weights(model, self._weights)
-            note = {"metric": self.metric, "value": value, "step": step}
-            write_whole(self._note, json.dumps(note))
+            write_whole(self._weights, model.save_weights)
+            note = json.dumps({"metric": self.metric, "value": value, "step": step})
+            write_whole(self._note, lambda part: part.write_text(note, encoding="utf-8"))
             self.value = value

@@ -59,7 +59,7 @@ class CsvLog:
         writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows)
-        write_whole(self._path, text.getvalue())
+        write_whole(self._path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
 
     def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Appends a row."""

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfseg import config
-from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, save_weights, write_whole
+from tfseg.train.checkpoints import Best, Checkpoints, claim_run_dir, write_whole
 from tfseg.train.distribute import distribute, make_strategy, part_random_states
 from tfseg.train.ema import WeightAverage
 from tfseg.train.interrupts import SIGNALS, Interrupts
@@ -254,8 +254,9 @@ class Trainer:
             self._log.close()
         if self._is_chief:
             with self._averaged():
-                save_weights(self.model, self.run_dir / "last.weights.h5")
-            write_whole(self.run_dir / "last.json", json.dumps({"step": step}))
+                write_whole(self.run_dir / "last.weights.h5", self.model.save_weights)
+            note, path = json.dumps({"step": step}), self.run_dir / "last.json"
+            write_whole(path, lambda part: part.write_text(note, encoding="utf-8"))
         with losses_told(self.strategy):
             self._council.wait()  # what the chief has written is there for all
         if interrupts.requested:
