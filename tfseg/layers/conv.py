@@ -103,12 +103,15 @@ class WideConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         if _accelerated():
             return super().convolution_op(inputs, kernel)
-        height, width = keras.ops.shape(inputs)[1:3]
+        batch, height, width, channels = keras.ops.shape(inputs)
         parts = []
         for row, column in itertools.product(*map(range, self.kernel_size)):
-            rows, above_below = _overlap(height, self._offset(0, row))
-            columns, left_right = _overlap(width, self._offset(1, column))
-            part = keras.ops.matmul(inputs[:, rows, columns], kernel[row, column])
+            top, rows, above_below = _overlap(height, self._offset(0, row))
+            left, columns, left_right = _overlap(width, self._offset(1, column))
+            # Not inputs[...], whose gradient TensorFlow writes with one thread, several times as
+            # slowly as this one's, which is a padding.
+            seen = keras.ops.slice(inputs, (0, top, left, 0), (batch, rows, columns, channels))
+            part = keras.ops.matmul(seen, kernel[row, column])
             parts.append(keras.ops.pad(part, ((0, 0), above_below, left_right, (0, 0))))
         return sum(parts[1:], parts[0])
 
@@ -116,13 +119,13 @@ class WideConv2D(keras.layers.Conv2D):
         return (tap - self.kernel_size[axis] // 2) * self.dilation_rate[axis]
 
 
-def _overlap(size: Any, offset: int) -> tuple[slice, tuple[Any, Any]]:
-    """The places of a side that a tap at this offset sees, and the zeros around its products."""
+def _overlap(size: Any, offset: int) -> tuple[Any, Any, tuple[Any, Any]]:
+    """Where a tap at this offset begins to see a side, how much, and the zeros around that."""
     reach = abs(offset)
     reach = min(reach, size) if isinstance(size, int) else keras.ops.minimum(reach, size)
     if offset < 0:
-        return slice(0, size - reach), (reach, 0)
-    return slice(reach, size), (0, reach)
+        return 0, size - reach, (reach, 0)
+    return reach, size - reach, (0, reach)
 
 
 def conv2d(

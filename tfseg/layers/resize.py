@@ -8,6 +8,12 @@ import keras
 from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear
 
 
+def _window(x: Any, top: Any, left: Any, height: Any, width: Any) -> Any:
+    """A piece of a map (B, H, W, C). TensorFlow writes the gradient of x[...] with one thread."""
+    batch, _, _, channels = keras.ops.shape(x)
+    return keras.ops.slice(x, (0, top, left, 0), (batch, height, width, channels))
+
+
 @keras.saving.register_keras_serializable(package="tfseg")
 class ResizeLike(keras.layers.Layer):
     """Bilinear interpolation of the first input to the second's height and width.
@@ -95,7 +101,7 @@ class CenterCropLike(keras.layers.Layer):
         height, width = keras.ops.shape(like)[1:3]
         top = (keras.ops.shape(x)[1] - height) // 2
         left = (keras.ops.shape(x)[2] - width) // 2
-        return x[:, top : top + height, left : left + width]
+        return _window(x, top, left, height, width)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
@@ -138,8 +144,7 @@ class CropLike(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x, like = inputs
         height, width = keras.ops.shape(like)[1:3]
-        top = self.offset
-        return x[:, top : top + height, top : top + width]
+        return _window(x, self.offset, self.offset, height, width)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
