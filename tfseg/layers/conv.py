@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from tfseg.ops.resize import window
+
 #: from here on Keras' way to dilate is the slower one on a CPU
 WIDE = 12
 
@@ -103,15 +105,12 @@ class WideConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         if _accelerated():
             return super().convolution_op(inputs, kernel)
-        batch, height, width, channels = keras.ops.shape(inputs)
+        height, width = keras.ops.shape(inputs)[1:3]
         parts = []
         for row, column in itertools.product(*map(range, self.kernel_size)):
             top, rows, above_below = _overlap(height, self._offset(0, row))
             left, columns, left_right = _overlap(width, self._offset(1, column))
-            # Not inputs[...], whose gradient TensorFlow writes with one thread, several times as
-            # slowly as this one's, which is a padding.
-            seen = keras.ops.slice(inputs, (0, top, left, 0), (batch, rows, columns, channels))
-            part = keras.ops.matmul(seen, kernel[row, column])
+            part = keras.ops.matmul(window(inputs, top, left, rows, columns), kernel[row, column])
             parts.append(keras.ops.pad(part, ((0, 0), above_below, left_right, (0, 0))))
         return sum(parts[1:], parts[0])
 

@@ -5,13 +5,7 @@ from typing import Any
 
 import keras
 
-from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear
-
-
-def _window(x: Any, top: Any, left: Any, height: Any, width: Any) -> Any:
-    """A piece of a map (B, H, W, C). TensorFlow writes the gradient of x[...] with one thread."""
-    batch, _, _, channels = keras.ops.shape(x)
-    return keras.ops.slice(x, (0, top, left, 0), (batch, height, width, channels))
+from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear, window
 
 
 @keras.saving.register_keras_serializable(package="tfseg")
@@ -101,7 +95,7 @@ class CenterCropLike(keras.layers.Layer):
         height, width = keras.ops.shape(like)[1:3]
         top = (keras.ops.shape(x)[1] - height) // 2
         left = (keras.ops.shape(x)[2] - width) // 2
-        return _window(x, top, left, height, width)
+        return window(x, top, left, height, width)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
@@ -144,7 +138,7 @@ class CropLike(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x, like = inputs
         height, width = keras.ops.shape(like)[1:3]
-        return _window(x, self.offset, self.offset, height, width)
+        return window(x, self.offset, self.offset, height, width)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes

@@ -1,4 +1,4 @@
-"""Resizing and pooling of feature maps as products with small matrices.
+"""Windows of feature maps, and resizing and pooling as products with small matrices.
 
 Bilinear interpolation and adaptive averaging are linear and separable, so each is a matrix a
 side. That gives aligned corners, which no Keras resize has, on every backend, with dynamic sizes,
@@ -8,6 +8,15 @@ and gradients that are matrix products too.
 from typing import Any
 
 from keras import ops
+
+
+def window(x: Any, top: Any, left: Any, height: Any, width: Any) -> Any:
+    """The part of a map (B, H, W, C) that begins there: (B, height, width, C).
+
+    Faster to learn through than x[...], whose gradient TensorFlow writes with one thread.
+    """
+    batch, _, _, channels = ops.shape(x)
+    return ops.slice(x, (0, top, left, 0), (batch, height, width, channels))
 
 
 def bilinear_matrix(size: Any, source: Any, *, align_corners: bool, dtype: str) -> Any:
@@ -86,20 +95,26 @@ def enlarge_bilinear(x: Any, factor: int) -> Any:
     Returns:
         (B, factor * H, factor * W, C), of x's dtype.
     """
-    shape = ops.shape(x)
-    sizes = [shape[0], shape[1], shape[2], x.shape[3]]
-    for axis in (1, 2):
-        first, last = ([slice(None)] * axis + [part] for part in (slice(1), slice(-1, None)))
-        rest, most = ([slice(None)] * axis + [p] for p in (slice(1, None), slice(-1)))
-        before = ops.concatenate([x[tuple(first)], x[tuple(most)]], axis=axis)
-        after = ops.concatenate([x[tuple(rest)], x[tuple(last)]], axis=axis)
-        places = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]
-        phases = [
-            x * (1 - abs(place)) + (before if place < 0 else after) * abs(place) for place in places
-        ]
-        sizes[axis] = sizes[axis] * factor
-        x = ops.reshape(ops.stack(phases, axis=axis + 1), sizes)
-    return x
+    return _enlarge_side(_enlarge_side(x, 1, factor), 2, factor)
+
+
+def _enlarge_side(x: Any, axis: int, factor: int) -> Any:
+    sizes = [*ops.shape(x)[:3], x.shape[3]]
+    rest = sizes[axis] - 1
+
+    def part(first: Any, count: Any) -> Any:
+        begin = [0, 0, 0, 0]
+        begin[axis] = first
+        return ops.slice(x, begin, [*sizes[:axis], count, *sizes[axis + 1 :]])
+
+    before = ops.concatenate([part(0, 1), part(0, rest)], axis=axis)
+    after = ops.concatenate([part(1, rest), part(rest, 1)], axis=axis)
+    places = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]
+    phases = [
+        x * (1 - abs(place)) + (before if place < 0 else after) * abs(place) for place in places
+    ]
+    sizes[axis] = sizes[axis] * factor
+    return ops.reshape(ops.stack(phases, axis=axis + 1), sizes)
 
 
 def adaptive_average_pool(x: Any, bins: int) -> Any:

@@ -11,6 +11,7 @@ from tfseg.layers.fold import fold_norms
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.models.rcnn.layout import Layout, Thresholds
 from tfseg.ops.anchors import cell_anchors, grid_anchors
+from tfseg.ops.resize import window
 from tfseg.ops.roi import pool_regions, pyramid_levels
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -269,4 +270,4 @@ class RCNNParts(keras.Model):
         seen = {name: features[name] for name in self.semantic_head.input}
         logits = self.semantic_head(seen, training=training)
         height, width = ops.shape(images)[1:3]
-        return logits[:, :height, :width]
+        return window(logits, 0, 0, height, width)
