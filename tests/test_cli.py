@@ -156,7 +156,7 @@ def test_export_and_reload(run, tmp_path):
     assert (labels[0] == labels[1]).mean() > 0.9
 
 
-@pytest.mark.parametrize("option", [["--xla"], ["--png"], ["--dtype", "bfloat16"]])
+@pytest.mark.parametrize("option", [["--xla"], ["--freeze"], ["--png"], ["--dtype", "bfloat16"]])
 def test_options_of_saved_models_are_not_of_files(run, tmp_path, option):
     folder = tmp_path / "m"
     out = _run("export", run, "--to", folder, "--format", "tflite", *option, code=1)

@@ -171,7 +171,12 @@ def test_facts_lie_beside_the_model(exported):
     assert facts["preprocessing"]["channels"] == "bgr"
     assert facts["preprocessing"]["mean"] == list(BGR.mean)
     assert facts["versions"]["tfseg"] == tfseg.__version__
-    assert facts["export"] == {"format": "savedmodel", "xla": False, "png": False}
+    assert facts["export"] == {
+        "format": "savedmodel",
+        "png": False,
+        "xla": False,
+        "freeze": False,
+    }
     labels = facts["signatures"]["tensor"]["outputs"]["labels"]
     assert labels == {"dtype": "int32", "shape": [None, None, None]}
 
@@ -257,6 +262,17 @@ def test_a_network_compiled_by_xla(tmp_path):
     compiled = [f for f in functions if f.attr["_XlaMustCompile"].b]
     assert any("Conv2D" in (node.op for node in f.node_def) for f in compiled)
     assert not any("Decode" in node.op for f in compiled for node in f.node_def)
+
+
+def test_weights_as_constants(tmp_path):
+    model = network()
+    path = export(model, tmp_path / "constant", preprocessing=BGR, freeze=True)
+    assert json.loads((path / "assets.extra/model_info.json").read_text())["export"]["freeze"]
+    assert check_export(path, model, [image(12, 13), image(9, 20)], preprocessing=BGR) < 1e-5
+    saved = tf.train.list_variables(str(path / "variables/variables"))
+    assert not any(shape for _, shape in saved)
+    with pytest.raises(ValueError, match="xla and freeze do not go together"):
+        export(model, tmp_path / "both", preprocessing=BGR, freeze=True, xla=True)
 
 
 def test_mixed_precision_exports_float32(tmp_path):

@@ -163,6 +163,18 @@ def test_networks_exported_and_compiled_by_xla(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_weights_as_constants(tmp_path):
+    model = tfseg.build("mask_rcnn_mobilenet_v2_fpn", num_classes=2)
+    path = export_detector(
+        model, tmp_path / "saved", preprocessing=model.spec.preprocessing, freeze=True, **SIZES
+    )
+    assert not any(shape for _, shape in tf.train.list_variables(str(path / "variables/variables")))
+    worst = check_export_detector(path, model, [image(70, 90, seed=1)])
+    assert worst["boxes"] < 1e-2
+    assert worst["scores"] < 1e-4
+
+
+@pytest.mark.slow
 def test_a_cascade_on_a_guided_pyramid_answers_as_the_model(tmp_path):
     tf.keras.utils.set_random_seed(0)
     model = tfseg.build("cascade_mask_rcnn_mobilenet_v2_sfpn", num_classes=2)

@@ -253,6 +253,11 @@ def predict(
     help="What the network computes in; its weights stay float32.",
 )
 @click.option("--xla", is_flag=True, help="Let XLA compile the network, for each input size.")
+@click.option(
+    "--freeze",
+    is_flag=True,
+    help="Keep the weights as constants: faster on a CPU, for many times their memory.",
+)
 @click.option("--png", is_flag=True, help="A signature that answers label maps as PNG files.")
 @says_what_is_wrong
 def export(
@@ -263,13 +268,14 @@ def export(
     format: Any,
     dtype: str,
     xla: bool,
+    freeze: bool,
     png: bool,
 ) -> None:
     """Write the run folder RUN as a SavedModel for TensorFlow Serving, or as another format."""
     experiment = _run_config(run, (f"train.precision={dtype}",))
     from tfseg import export_commands
 
-    export_commands.check_options(experiment, format, dtype, xla=xla, png=png)
+    export_commands.check_options(experiment, format, dtype, xla=xla, png=png, freeze=freeze)
     export_commands.export(
         experiment,
         _run_model(run, experiment, weights),
@@ -281,6 +287,7 @@ def export(
         dtype=dtype,
         xla=xla,
         png=png,
+        freeze=freeze,
     )
 
 

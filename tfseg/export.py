@@ -13,7 +13,13 @@ from tfseg.predict.decode import decode_all
 from tfseg.predict.graph import WholeImage
 from tfseg.predict.tiles import whole_side
 from tfseg.registry import Preprocessing
-from tfseg.saved_model import Signatures, answers, model_info, write_version
+from tfseg.saved_model import (
+    Signatures,
+    answers,
+    model_info,
+    savedmodel_options,
+    write_version,
+)
 
 
 def export(
@@ -26,6 +32,7 @@ def export(
     version: int | None = None,
     png: bool = False,
     xla: bool = False,
+    freeze: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes ``directory/<version>/``, as TensorFlow Serving reads models.
@@ -58,6 +65,8 @@ def export(
         version: a positive integer; None: one more than the highest there.
         png: whether there is a signature ``png``.
         xla: let XLA compile the network, for every size of images anew.
+        freeze: keep the weights as constants; see `WholeImage.freeze`. A server takes this memory
+            for each signature.
         info: further entries of ``model_info.json``, as training scores.
 
     Returns:
@@ -65,11 +74,14 @@ def export(
 
     Raises:
         FileExistsError: if that version exists.
-        ValueError: for a version below 1, or names or colours that are not as many as the classes.
+        ValueError: for a version below 1, names or colours that are not as many as the classes, or
+            both ``xla`` and ``freeze``.
     """
-    plain = WholeImage(model, preprocessing)
-    facts = semantic_info(plain, classes, colors, info, format="savedmodel", xla=xla, png=png)
+    how = savedmodel_options(png=png, xla=xla, freeze=freeze)
+    facts = semantic_info(WholeImage(model, preprocessing), classes, colors, info, **how)
     network = WholeImage(fold_norms(model), preprocessing, xla=xla)
+    if freeze:
+        network.freeze()
     name = Path(directory).resolve().name
 
     def write(folder: Path) -> None:

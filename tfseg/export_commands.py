@@ -13,19 +13,33 @@ from tfseg.detection_inference import set_suppression
 from tfseg.export import export as export_semantic
 from tfseg.export_detector import export_detector
 from tfseg.export_formats import export_file, refuse_detector
+from tfseg.saved_model import savedmodel_options
 
 Format = Literal["savedmodel", "tflite", "onnx"]
 
 
 def check_options(
-    experiment: config.Experiment, format: Format, dtype: str, *, xla: bool, png: bool
+    experiment: config.Experiment,
+    format: Format,
+    dtype: str,
+    *,
+    xla: bool,
+    png: bool,
+    freeze: bool,
 ) -> None:
     """Raises ValueError for options that do not go together, before the model is built."""
     if format == "savedmodel":
+        savedmodel_options(png=png, xla=xla, freeze=freeze)
         return
     if is_detector(experiment):
         refuse_detector(experiment.model.name, format)
-    for option, given in (("--xla", xla), ("--png", png), ("--dtype bfloat16", dtype != "float32")):
+    options = {
+        "--xla": xla,
+        "--png": png,
+        "--freeze": freeze,
+        "--dtype bfloat16": dtype != "float32",
+    }
+    for option, given in options.items():
         if given:
             raise ValueError(f"{option} is for SavedModels, not for --format {format}")
 
@@ -42,6 +56,7 @@ def export(
     dtype: str,
     xla: bool,
     png: bool,
+    freeze: bool,
 ) -> Path:
     """Writes a run's model; see `export_semantic`, `export_detector` and `export_file`.
 
@@ -59,6 +74,7 @@ def export(
         dtype: that the model computes in.
         xla: see `export_semantic`.
         png: see `export_semantic`.
+        freeze: see `export_semantic`.
 
     Returns:
         The folder written.
@@ -89,12 +105,20 @@ def export(
             long_side=experiment.detect.long_side,
             png=png,
             xla=xla,
+            freeze=freeze,
             info=info,
             **common,
         )
     elif format == "savedmodel":
         path = export_semantic(
-            model, directory, colors=known.colors, png=png, xla=xla, info=info, **common
+            model,
+            directory,
+            colors=known.colors,
+            png=png,
+            xla=xla,
+            freeze=freeze,
+            info=info,
+            **common,
         )
     else:
         path = export_file(

@@ -13,7 +13,14 @@ from tfseg.export import label_pngs
 from tfseg.ops.masks import paste
 from tfseg.predict.detect_graph import DetectGraph
 from tfseg.registry import Preprocessing
-from tfseg.saved_model import INFO, Signatures, answers, model_info, write_version
+from tfseg.saved_model import (
+    INFO,
+    Signatures,
+    answers,
+    model_info,
+    savedmodel_options,
+    write_version,
+)
 
 
 def export_detector(
@@ -30,6 +37,7 @@ def export_detector(
     version: int | None = None,
     png: bool = False,
     xla: bool = False,
+    freeze: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes ``directory/<version>/``, as TensorFlow Serving reads models.
@@ -70,6 +78,8 @@ def export_detector(
         version: a positive integer; None: one more than the highest there.
         png: whether there is a signature ``png``.
         xla: let XLA compile the network, for every size of its padded input anew.
+        freeze: keep the weights as constants; see `WholeImage.freeze`. A server takes this memory
+            for each signature.
         info: further entries of ``model_info.json``, as category ids or training scores.
 
     Returns:
@@ -78,8 +88,10 @@ def export_detector(
     Raises:
         FileExistsError: if that version exists.
         ValueError: for a version below 1, class names that are not as many as the classes,
-            sizes that cannot be, or PNGs of a model that labels no pixels.
+            sizes that cannot be, PNGs of a model that labels no pixels, or both ``xla`` and
+            ``freeze``.
     """
+    how = savedmodel_options(png=png, xla=xla, freeze=freeze)
     if classes is not None and len(classes) != model.num_classes:
         raise ValueError(
             f"classes has {len(classes)} entries, the model {model.num_classes} classes"
@@ -97,8 +109,10 @@ def export_detector(
         divisor=divisor,
         xla=xla,
     )
+    if freeze:
+        graph.freeze()
     facts = {
-        **model_info(model, preprocessing, classes, info, format="savedmodel", xla=xla, png=png),
+        **model_info(model, preprocessing, classes, info, **how),
         "num_classes": model.num_classes,
         "keypoints": None if keypoints is None else list(keypoints),
         "skeleton": [list(pair) for pair in skeleton],

@@ -130,6 +130,17 @@ class Signatures:
         write_requests(extra, model, self.requests)
 
 
+def savedmodel_options(*, png: bool, xla: bool, freeze: bool) -> dict[str, Any]:
+    """The entries of "export" in a SavedModel's ``model_info.json``.
+
+    Raises:
+        ValueError: for both ``xla`` and ``freeze``.
+    """
+    if xla and freeze:
+        raise ValueError("xla and freeze do not go together: XLA packs weights by itself")
+    return {"format": "savedmodel", "png": png, "xla": xla, "freeze": freeze}
+
+
 def describe(tensor: Any) -> dict[str, Any]:
     """A tensor's or specification's dtype and shape, null where any size is taken."""
     shape = tensor.shape

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfseg.models.rcnn.conventions import Conventions
 from tfseg.ops.preprocess import preprocess
 from tfseg.predict.decode import decode_all
+from tfseg.predict.graph import frozen
 from tfseg.registry import Preprocessing
 
 
@@ -68,6 +69,10 @@ class DetectGraph:
         self._model: Any = tf.function(
             self._run, input_signature=inputs, jit_compile=True if xla else None
         )
+
+    def freeze(self) -> None:
+        """Makes the weights constants of the graph; see `WholeImage.freeze`."""
+        self._model = frozen(self._model)
 
     def resized_size(self, size: tf.Tensor) -> tf.Tensor:
         """The size that an image is resized to, int32 (2,), as detectron2's ResizeShortestEdge.
