@@ -123,7 +123,9 @@ class Signatures:
             model: the name that it is served by.
             info: see `model_info`.
         """
-        self.archive.write_out(folder, verbose=False)
+        # Gradients of our own would be saved with what they capture, which constants cannot.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        self.archive.write_out(folder, options=options, verbose=False)
         extra = folder / "assets.extra"
         extra.mkdir()
         write_info(extra, model, dict(info) | {"signatures": self.described})
