@@ -55,7 +55,7 @@ def _settle(model: Any, prepared: Any) -> None:
     if norms:
         model.trainable = True
         for norm in norms:
-            norm.momentum = 0.0
+            norm.momentum = 0.5  # pools of one bin vary by nothing in one image
         model(prepared, training=True)
 
 
