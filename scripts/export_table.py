@@ -47,16 +47,24 @@ def _model(name: str, seed: int = 0) -> object:
     return model
 
 
-def _settle(model: Any, prepared: Any) -> None:
-    """Gives norms the statistics of an image: with others scores grow with a network's depth."""
+def _settle(network: Any, image: Any) -> None:
+    """Brings scores of random weights to a size that differences can be seen in.
+
+    Norms get the statistics of an image, without which scores grow with a network's depth; where
+    there are none, scores are small: the last layer is scaled.
+    """
     import keras
 
-    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    prepared = network.prepare(image)
+    norms = [x for x in network.model.layers if isinstance(x, keras.layers.BatchNormalization)]
     if norms:
-        model.trainable = True
+        network.model.trainable = True
         for norm in norms:
             norm.momentum = 0.5  # pools of one bin vary by nothing in one image
-        model(prepared, training=True)
+        network.model(prepared, training=True)
+    spread = network.forward(prepared).numpy().std()
+    last = [layer for layer in network.model.layers if layer.weights][-1]
+    last.set_weights([weight / spread for weight in last.get_weights()])
 
 
 def _size(network: Any) -> tuple[int, int]:
@@ -89,7 +97,7 @@ def _measure(name: str, photograph: Path) -> dict[str, object]:
     image = tf.image.resize(image, (height, width)).numpy().astype(np.uint8)
     if preprocessing.num_channels == 1:
         image = image[..., 1:2]
-    _settle(model, network.prepare(image[None]))
+    _settle(network, image[None])
     expected = network.probabilities(image[None]).numpy()
 
     def file(format: str) -> float:
