@@ -68,14 +68,17 @@ def _settle(network: Any, image: Any) -> None:
 
 
 def _size(network: Any) -> tuple[int, int]:
-    """A height and width that the network takes, wider than the widest dilation of any."""
+    """A height and width that the network takes, whose maps are wider than any dilation.
+
+    DeepLab's go to 24 cells of 8 pixels, those of context networks to 16 of what they answer for.
+    """
     height, width = network.input_size
     if height is not None:
         return height, width
-    for side in range(513, 641):
+    for side in range(321, 641):
         with suppress(ValueError):  # Keras': smaller than the border that the network loses
-            network.output_size(side, side)
-            return side, side
+            if min(network.output_size(side, side)) > 16 * 8:
+                return side, side
     raise ValueError(f"{network.model.name} takes none of the sizes tried")
 
 
