@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+CLASSES = 5
 COLUMNS = ("tflite", "onnx", "xla", "bfloat16")
 _HEAD = """# Formats of every semantic network
 
@@ -27,7 +28,7 @@ takes other sizes in its file as it does itself.
 """
 
 
-def _model(name: str, seed: int = 0) -> object:
+def _model(name: str, seed: int = 0) -> Any:
     """A narrow network with random scores, which in training start at zero."""
     import keras
     import numpy as np
@@ -39,7 +40,7 @@ def _model(name: str, seed: int = 0) -> object:
     options = registry.entry(name).options()
     narrow = {k: v for k, v in (("base_filters", 4), ("fc_filters", 16)) if k in options}
     keras.utils.set_random_seed(seed)
-    model = tfseg.build(name, num_classes=5, **narrow)
+    model = tfseg.build(name, num_classes=CLASSES, **narrow)
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if len(weight.shape) == 4 and not np.any(weight.numpy()):
@@ -50,21 +51,25 @@ def _model(name: str, seed: int = 0) -> object:
 def _settle(network: Any, image: Any) -> None:
     """Brings scores of random weights to a size that differences can be seen in.
 
-    Norms get the statistics of an image, without which scores grow with a network's depth; where
-    there are none, scores are small: the last layer is scaled.
+    Norms get the statistics of an image, without which scores grow with a network's depth, and
+    the convolutions that score are scaled.
     """
     import keras
+    import numpy as np
 
     prepared = network.prepare(image)
     norms = [x for x in network.model.layers if isinstance(x, keras.layers.BatchNormalization)]
     if norms:
         network.model.trainable = True
         for norm in norms:
-            norm.momentum = 0.5  # pools of one bin vary by nothing in one image
+            norm.momentum = 0.0
         network.model(prepared, training=True)
+        for norm in norms:  # a pool of one bin varies by nothing in one image
+            norm.moving_variance.assign(np.maximum(norm.moving_variance.numpy(), 0.1))
     spread = network.forward(prepared).numpy().std()
-    last = [layer for layer in network.model.layers if layer.weights][-1]
-    last.set_weights([weight / spread for weight in last.get_weights()])
+    for layer in network.model.layers:
+        if isinstance(layer, keras.layers.Conv2D) and layer.filters == CLASSES:
+            layer.set_weights([weight / spread for weight in layer.get_weights()])
 
 
 def _size(network: Any) -> tuple[int, int]:
