@@ -55,7 +55,7 @@ def _settle(network: Any, image: Any) -> None:
     """Brings scores of random weights to a size that differences can be seen in.
 
     Norms get the statistics of an image, without which scores grow with a network's depth, and
-    the convolutions that score are scaled.
+    the last convolutions that score are scaled.
     """
     import keras
     import numpy as np
@@ -70,9 +70,16 @@ def _settle(network: Any, image: Any) -> None:
         for norm in norms:  # a pool of one bin varies by nothing in one image
             norm.moving_variance.assign(np.maximum(norm.moving_variance.numpy(), 0.1))
     spread = network.forward(prepared).numpy().std()
-    for layer in network.model.layers:
-        if isinstance(layer, keras.layers.Conv2D) and layer.filters == CLASSES:
+    convolutions = [x for x in network.model.layers if isinstance(x, keras.layers.Conv2D)]
+    scoring = {layer for layer in convolutions if layer.filters == CLASSES}
+    for layer in scoring:
+        if not _feeds(layer, scoring):
             layer.set_weights([weight / spread for weight in layer.get_weights()])
+
+
+def _feeds(layer: Any, others: set[Any]) -> bool:
+    after = [node.operation for node in layer._outbound_nodes]
+    return any(x in others or _feeds(x, others) for x in after)
 
 
 def _size(name: str, network: Any) -> tuple[int, int]:
