@@ -18,7 +18,7 @@ CLASSES, SIDE = 5, 321
 COLUMNS = ("tflite", "onnx", "xla", "bfloat16")
 _HEAD = """# Formats of every semantic network
 
-Made by `scripts/export_table.py`; not edited by hand.
+Made by `scripts/export_table.py PHOTOGRAPH --out docs/formats.md`; not edited by hand.
 
 Networks are narrow where they have an option for it (`base_filters` 4, `fc_filters` 16), their
 weights random, of 5 classes; the image is a piece of a photograph, of the height and width in the
