@@ -103,11 +103,12 @@ def test_wide_convolutions_are_those_of_keras(size):
     np.testing.assert_allclose(model(x), expected, atol=1e-5)
     dynamic = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 5))])
     np.testing.assert_allclose(dynamic(x), expected, atol=1e-5)
+    x = tf.Variable(x)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(x) ** 2)
-    found = tape.gradient(loss, layer.kernel.value)
+    found = tape.gradient(loss, [layer.kernel.value, x])
     with tf.GradientTape() as tape:
         other = keras.ops.conv(x, layer.kernel, 1, "same", dilation_rate=12) + layer.bias
         loss = tf.reduce_sum(other**2)
-    wanted = tape.gradient(loss, layer.kernel.value)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-3)
+    for one, wanted in zip(found, tape.gradient(loss, [layer.kernel.value, x]), strict=True):
+        np.testing.assert_allclose(one, wanted, rtol=1e-4, atol=1e-3)
