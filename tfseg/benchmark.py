@@ -117,7 +117,7 @@ def frozen_session(job: Job) -> Session:
 
 
 def folded_session(job: Job) -> Session:
-    """`tfseg_session` with norms folded into convolutions, as an export has them."""
+    """`tfseg_session` with norms folded and large convolutions packed, as an export has them."""
     return tfseg_session(job, fold=True)
 
 
@@ -153,7 +153,7 @@ def model_session(model: Any, job: Job, freeze: bool = False, fold: bool = False
     matrix = tf.random.stateless_normal((MATRIX, MATRIX), (0, 1))
     _randomise_norms(model)
     if job.mode == "infer":
-        step = _inference(fold_norms(model) if fold else model, images, freeze)
+        step = _inference(fold_norms(model, packed=True) if fold else model, images, freeze)
     else:
         step = _training(model, images)
     return Session(

@@ -79,7 +79,9 @@ def export(
     """
     how = savedmodel_options(png=png, xla=xla, freeze=freeze)
     facts = semantic_info(WholeImage(model, preprocessing), classes, colors, info, **how)
-    network = WholeImage(fold_norms(model), preprocessing, xla=xla)
+    # XLA and constants have their own way to pack.
+    folded = fold_norms(model, packed=not (xla or freeze))
+    network = WholeImage(folded, preprocessing, xla=xla)
     if freeze:
         network.freeze()
     name = Path(directory).resolve().name

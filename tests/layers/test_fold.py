@@ -1,10 +1,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfseg
 from tfseg.benchmark import _randomise_norms
-from tfseg.layers.conv import GroupedConv2D, WideConv2D
+from tfseg.layers.conv import GroupedConv2D, PackedConv2D, WideConv2D
 from tfseg.layers.fold import fold_norms
 
 Norm = keras.layers.BatchNormalization
@@ -49,6 +50,24 @@ def test_norm_behind_a_convolution(kind, options):
     folded = fold_norms(model)
     assert not _norms(folded)
     _assert_same(model, folded)
+
+
+@pytest.mark.parametrize("options", [{}, {"strides": 2}, {"padding": "same", "use_bias": False}])
+def test_large_convolutions_are_packed(monkeypatch, options):
+    monkeypatch.setattr("tfseg.layers.fold.LARGE", 4 * 6 * 9 - 1)
+    x = keras.Input((None, None, 4))
+    y = Norm()(keras.layers.Conv2D(6, 3, activation="relu", **options)(x))
+    y = keras.layers.Conv2D(6, 3, dilation_rate=2, padding="same")(y)
+    model = _randomised(keras.Model(x, keras.layers.Conv2D(3, 3)(y)))
+    assert fold_norms(model) is model
+    folded = fold_norms(model, packed=True)
+    kinds = [type(layer) for layer in folded.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert kinds == [PackedConv2D, keras.layers.Conv2D, keras.layers.Conv2D]
+    serve = tf.function(folded, input_signature=[tf.TensorSpec((None, None, None, 4))])
+    for size in ((12, 13), (40, 31)):  # as a map and as a volume
+        _assert_same(model, folded, size)
+        images = np.random.default_rng(2).normal(size=(1, *size, 4)).astype("float32")
+        np.testing.assert_allclose(serve(images), model(images), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("options", [{"scale": False}, {"center": False}])

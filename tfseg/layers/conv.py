@@ -11,6 +11,9 @@ from tfseg.ops.resize import window
 #: from here on Keras' way to dilate is the slower one on a CPU
 WIDE = 12
 
+#: from here on it pays to pack a kernel of `LARGE` weights for one image
+PACKED_CELLS, LARGE = 200, 2**24
+
 NORMS = ("batch", "sync_batch", "frozen_batch")
 Norm = Callable[[Any, str], Any]
 
@@ -116,6 +119,30 @@ class WideConv2D(keras.layers.Conv2D):
 
     def _offset(self, axis: int, tap: int) -> int:
         return (tap - self.kernel_size[axis] // 2) * self.dilation_rate[axis]
+
+
+@keras.saving.register_keras_serializable(package="tfseg")
+class PackedConv2D(keras.layers.Conv2D):
+    """A convolution of millions of weights that is fast for a single image on a CPU too.
+
+    For one image TensorFlow lets oneDNN use variable filters as they lie in memory, which of large
+    ones takes up to twice as long. As a convolution of volumes one cell deep it packs them first,
+    which pays where the map has a few hundred cells.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        def as_map() -> Any:
+            return super(PackedConv2D, self).convolution_op(inputs, kernel)
+
+        def as_volume() -> Any:
+            strides = (1, *self.strides)
+            found = keras.ops.conv(inputs[:, None], kernel[None], strides, self.padding)
+            return found[:, 0]
+
+        if _accelerated():
+            return as_map()
+        height, width = keras.ops.shape(inputs)[1:3]
+        return keras.ops.cond(height * width >= PACKED_CELLS, as_volume, as_map)
 
 
 def _overlap(size: Any, offset: int) -> tuple[Any, Any, tuple[Any, Any]]:

@@ -1,14 +1,17 @@
 """Batch norms as parts of the convolutions before them, for inference."""
 
+import math
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfseg.layers.conv import LARGE, PackedConv2D
+
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
 
 
-def fold_norms(model: keras.Model) -> keras.Model:
+def fold_norms(model: keras.Model, *, packed: bool = False) -> keras.Model:
     """The same function of images at inference, with fewer layers to compute.
 
     A norm whose input is a convolution's output, and nothing else's input, is a factor and an
@@ -17,13 +20,15 @@ def fold_norms(model: keras.Model) -> keras.Model:
 
     Args:
         model: functional or sequential. It keeps its own weights.
+        packed: convolutions of many weights become `PackedConv2D`.
 
     Returns:
         A model with copies of the weights, for which ``training`` means nothing where norms are
-        folded; the model itself where there are none to fold.
+        folded; the model itself where there are none to fold and nothing to pack.
     """
     norms = dict(_pairs(model))
-    if not norms:
+    large = {layer.name for layer in model.layers if packed and _is_large(layer)}
+    if not norms and not large:
         return model
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
@@ -33,7 +38,8 @@ def fold_norms(model: keras.Model) -> keras.Model:
         config = layer.get_config()
         if layer.name in convolutions:
             config["use_bias"] = True
-        return type(layer).from_config(config)
+        kind = PackedConv2D if layer.name in large else type(layer)
+        return kind.from_config(config)
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return args[0] if layer.name in norms else layer(*args, **kwargs)
@@ -47,6 +53,15 @@ def fold_norms(model: keras.Model) -> keras.Model:
             weights = _folded(layer, weights, model.get_layer(convolutions[layer.name]))
         layer.set_weights(weights)
     return folded
+
+
+def _is_large(layer: Any) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.groups == 1
+        and set(layer.dilation_rate) == {1}
+        and math.prod(layer.kernel.shape) > LARGE
+    )
 
 
 def _pairs(model: keras.Model) -> list[tuple[str, str]]:
