@@ -55,9 +55,10 @@ resident memory of the process, Python and framework included.
 INFERENCE = """
 ## Inference
 
-From one prepared image to its logits; of the detector, to masks in the image. "tfseg" has its norms
-folded into convolutions, as exports have; "frozen" has constant weights, as `predict.freeze` and
-`detect.freeze` make them (of the detector "tfseg" is the model as it is).
+From one prepared image to its logits; of the detector, to masks in the image. "tfseg" is as an
+export has it, norms folded into convolutions and large ones packed; "frozen" has constant weights,
+as `predict.freeze`, `detect.freeze` and `tfseg export --freeze` make them (of the detector "tfseg"
+is the model as it is).
 
 {table}
 """
