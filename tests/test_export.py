@@ -275,6 +275,17 @@ def test_weights_as_constants(tmp_path):
         export(model, tmp_path / "both", preprocessing=BGR, freeze=True, xla=True)
 
 
+@pytest.mark.parametrize("freeze", [False, True])
+def test_large_convolutions_are_packed(tmp_path, monkeypatch, freeze):
+    monkeypatch.setattr("tfseg.layers.fold.LARGE", 0)
+    model = network()
+    path = export(model, tmp_path / "packed", preprocessing=BGR, freeze=freeze)
+    saved = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    functions = saved.meta_graphs[0].graph_def.library.function
+    assert freeze != any("Conv3D" in (node.op for node in f.node_def) for f in functions)
+    assert check_export(path, model, [image(12, 13), image(20, 21)], preprocessing=BGR) < 1e-5
+
+
 def test_mixed_precision_exports_float32(tmp_path):
     x = keras.Input((None, None, 1))
     model = keras.Model(x, keras.layers.Conv2D(2, 3, padding="same", dtype="mixed_bfloat16")(x))
