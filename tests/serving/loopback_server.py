@@ -34,7 +34,7 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
-LIFETIME = 600  # seconds
+LIFETIME = 2 * 60 * 60  # seconds, longer than any run of all tests
 LARGEST = 128 * 2**20  # bytes of a request
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 INVALID, NOT_FOUND = 3, 5
