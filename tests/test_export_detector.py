@@ -164,7 +164,7 @@ def test_networks_exported_and_compiled_by_xla(tmp_path, name):
 
 @pytest.mark.slow
 def test_weights_as_constants(tmp_path):
-    model = tfseg.build("mask_rcnn_mobilenet_v2_fpn", num_classes=2)
+    model = tfseg.build("faster_rcnn_mobilenet_v2_fpn", num_classes=2)
     path = export_detector(
         model, tmp_path / "saved", preprocessing=model.spec.preprocessing, freeze=True, **SIZES
     )
