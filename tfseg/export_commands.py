@@ -93,7 +93,9 @@ def export(
         "preprocessing": model.spec.preprocessing,
         "classes": known.names,
         "version": version,
+        "info": info,
     }
+    options = {"png": png, "xla": xla, "freeze": freeze}
     if is_detector(experiment):
         set_suppression(model, experiment.detect)
         path = export_detector(
@@ -103,27 +105,13 @@ def export(
             skeleton=known.skeleton,
             short_side=experiment.detect.short_side,
             long_side=experiment.detect.long_side,
-            png=png,
-            xla=xla,
-            freeze=freeze,
-            info=info,
+            **options,
             **common,
         )
     elif format == "savedmodel":
-        path = export_semantic(
-            model,
-            directory,
-            colors=known.colors,
-            png=png,
-            xla=xla,
-            freeze=freeze,
-            info=info,
-            **common,
-        )
+        path = export_semantic(model, directory, colors=known.colors, **options, **common)
     else:
-        path = export_file(
-            model, directory, format=format, colors=known.colors, info=info, **common
-        )
+        path = export_file(model, directory, format=format, colors=known.colors, **common)
     click.echo(f"{'SavedModel' if format == 'savedmodel' else format}: {path}")
     return path
 

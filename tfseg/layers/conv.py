@@ -11,8 +11,8 @@ from tfseg.ops.resize import window
 #: from here on Keras' way to dilate is the slower one on a CPU
 WIDE = 12
 
-#: from here on it pays to pack a kernel of `LARGE` weights for one image
-PACKED_CELLS, LARGE = 200, 2**24
+#: cells of a map, from which on it pays to pack a large kernel for one image
+PACKED_CELLS = 200
 
 NORMS = ("batch", "sync_batch", "frozen_batch")
 Norm = Callable[[Any, str], Any]

@@ -6,9 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfseg.layers.conv import LARGE, PackedConv2D
+from tfseg.layers.conv import PackedConv2D
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
+
+#: weights of a kernel, beyond which `PackedConv2D` is the faster layer
+LARGE = 2**24
 
 
 def fold_norms(model: keras.Model, *, packed: bool = False) -> keras.Model:

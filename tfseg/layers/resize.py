@@ -5,7 +5,13 @@ from typing import Any
 
 import keras
 
-from tfseg.ops.resize import adaptive_average_pool, enlarge_bilinear, resize_bilinear, window
+from tfseg.ops.resize import (
+    adaptive_average_pool,
+    enlarge_bilinear,
+    pad_below_right,
+    resize_bilinear,
+    window,
+)
 
 
 @keras.saving.register_keras_serializable(package="tfseg")
@@ -112,11 +118,7 @@ class PadLike(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x, like = inputs
         height, width = keras.ops.shape(like)[1:3]
-        below = height - keras.ops.shape(x)[1]
-        right = width - keras.ops.shape(x)[2]
-        padded = keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
-        # Of padding by tensors TensorFlow forgets the channels, which TensorFlow Lite must know.
-        return keras.ops.reshape(padded, (-1, height, width, x.shape[-1]))
+        return pad_below_right(x, height, width)
 
     def compute_output_shape(self, shapes: Any) -> Any:
         x, like = shapes
@@ -161,18 +163,15 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         height, width = keras.ops.shape(x)[1:3]
-        # Not -height % multiple, of which ONNX files take the remainder of C, below zero.
-        below = (self.multiple - height % self.multiple) % self.multiple
-        right = (self.multiple - width % self.multiple) % self.multiple
-        padded = keras.ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0)))
-        # As in PadLike.
-        return keras.ops.reshape(padded, (-1, height + below, width + right, x.shape[-1]))
+        return pad_below_right(x, self._side(height), self._side(width))
+
+    def _side(self, n: Any) -> Any:
+        # Not -n % multiple, of which ONNX files take the remainder of C, below zero.
+        return n + (self.multiple - n % self.multiple) % self.multiple
 
     def compute_output_shape(self, shape: Any) -> Any:
-        def side(n: int | None) -> int | None:
-            return None if n is None else n + -n % self.multiple
-
-        return (shape[0], side(shape[1]), side(shape[2]), shape[3])
+        sides = (None if n is None else self._side(n) for n in shape[1:3])
+        return (shape[0], *sides, shape[3])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "multiple": self.multiple}

@@ -1,4 +1,4 @@
-"""Windows of feature maps, and resizing and pooling as products with small matrices.
+"""Windows and padding of feature maps, and resizing and pooling as products with small matrices.
 
 Bilinear interpolation and adaptive averaging are linear and separable, so each is a matrix a
 side. That gives aligned corners, which no Keras resize has, on every backend, with dynamic sizes,
@@ -17,6 +17,14 @@ def window(x: Any, top: Any, left: Any, height: Any, width: Any) -> Any:
     """
     batch, _, _, channels = ops.shape(x)
     return ops.slice(x, (0, top, left, 0), (batch, height, width, channels))
+
+
+def pad_below_right(x: Any, height: Any, width: Any) -> Any:
+    """A map (B, h, w, C) with zeros below and to the right: (B, height, width, C)."""
+    rows, columns = ops.shape(x)[1:3]
+    padded = ops.pad(x, ((0, 0), (0, height - rows), (0, width - columns), (0, 0)))
+    # Of padding by tensors TensorFlow forgets the channels, which TensorFlow Lite must know.
+    return ops.reshape(padded, (-1, height, width, x.shape[-1]))
 
 
 def bilinear_matrix(size: Any, source: Any, *, align_corners: bool, dtype: str) -> Any:

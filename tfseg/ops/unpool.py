@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from tfseg.ops.resize import window
+
 
 def argmax_places(x: Any) -> Any:
     """Where in each 2x2 window of stride 2 the maximum is.
@@ -51,4 +53,4 @@ def max_unpool(x: Any, places: Any, size: tuple[Any, Any]) -> Any:
 
     rows = ops.stack([row(*parts[:2]), row(*parts[2:])], 2)
     full = ops.reshape(rows, (batch, 2 * height, 2 * width, channels))
-    return full[:, : size[0], : size[1]]
+    return window(full, 0, 0, *size)
